@@ -1,0 +1,167 @@
+//! Alarms: what happened, what is known, what to do. Pure data and words.
+//!
+//! Priorities follow clinical-safety 8.3: *high*, output cannot be stopped or is above its limit; *medium*, the
+//! system stopped something; *low*, the rest. Never "error", never a code without words.
+
+use crate::model::command::{Channel, DeviceId};
+
+/// How urgent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Someone should know.
+    Low,
+    /// The system stopped something.
+    Medium,
+    /// Output cannot be stopped, or is above its limit.
+    High,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// No proof of a stop one second after it was asked.
+    StopUnconfirmed,
+    /// The unit reports more than commanded, or runs when stopped.
+    Mismatch,
+    /// No valid answer for too long.
+    LinkLost,
+    /// Electrode contact lost.
+    LeadOff,
+    /// The unit reported a fault.
+    DeviceFault,
+    /// Started at the gun itself.
+    StartedAtDevice,
+    /// Raised at the gun itself.
+    RaisedAtDevice,
+    /// Stopped at the gun itself.
+    StoppedAtDevice,
+    /// The operator's lease lapsed.
+    OperatorGone,
+    /// No operator action for too long.
+    OperatorAbsent,
+    /// The record cannot be written.
+    RecordFailing,
+    /// What was given is not known.
+    Uncertain,
+    /// A value reached the driver's last barrier.
+    Defect,
+    /// Battery low.
+    Battery,
+    /// The parent process is gone.
+    GuardGone,
+    /// The machine slept.
+    Suspended,
+}
+
+/// One alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Alarm {
+    /// What happened.
+    pub cause: Cause,
+    /// Which unit, when one.
+    pub device: Option<DeviceId>,
+    /// Which output, when one.
+    pub channel: Option<Channel>,
+}
+
+impl Cause {
+    /// Returns how urgent it is.
+    pub const fn priority(self) -> Priority {
+        match self {
+            Self::StopUnconfirmed | Self::Mismatch | Self::RaisedAtDevice | Self::Defect => Priority::High,
+            Self::LinkLost
+            | Self::LeadOff
+            | Self::DeviceFault
+            | Self::StartedAtDevice
+            | Self::OperatorGone
+            | Self::OperatorAbsent
+            | Self::RecordFailing
+            | Self::Uncertain
+            | Self::GuardGone
+            | Self::Suspended => Priority::Medium,
+            Self::StoppedAtDevice | Self::Battery => Priority::Low,
+        }
+    }
+
+    /// Returns whether it stays until its cause is gone *and* a person has seen it.
+    pub const fn latched(self) -> bool {
+        !matches!(self, Self::Battery | Self::StoppedAtDevice)
+    }
+
+    /// Returns the code used in records.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::StopUnconfirmed => "stop_unconfirmed",
+            Self::Mismatch => "mismatch",
+            Self::LinkLost => "link_lost",
+            Self::LeadOff => "lead_off",
+            Self::DeviceFault => "device_fault",
+            Self::StartedAtDevice => "started_at_device",
+            Self::RaisedAtDevice => "raised_at_device",
+            Self::StoppedAtDevice => "stopped_at_device",
+            Self::OperatorGone => "operator_gone",
+            Self::OperatorAbsent => "operator_absent",
+            Self::RecordFailing => "record_failing",
+            Self::Uncertain => "uncertain",
+            Self::Defect => "defect",
+            Self::Battery => "battery",
+            Self::GuardGone => "guard_gone",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// Returns what is known, for the unit called `unit`.
+    pub fn known(self, unit: &str) -> String {
+        match self {
+            Self::StopUnconfirmed => {
+                format!("{unit} has not proven that it stopped. It may still be running.")
+            }
+            Self::Mismatch => format!("{unit} reports more than it was told. Stop was sent."),
+            Self::LinkLost => format!("No answer from {unit}. What it does now is not known."),
+            Self::LeadOff => {
+                format!("{unit} reports that an electrode has lost contact. All its outputs are at zero.")
+            }
+            Self::DeviceFault => format!("{unit} reports a fault. Stop was sent."),
+            Self::StartedAtDevice => {
+                format!("{unit} was started by its own button. Stop was sent; the time counts.")
+            }
+            Self::RaisedAtDevice => {
+                format!("{unit} was raised above its limit by its own button. Stop was sent.")
+            }
+            Self::StoppedAtDevice => format!("{unit} was stopped by its own button."),
+            Self::OperatorGone => "The controlling screen has gone away. All outputs are at zero.".to_owned(),
+            Self::OperatorAbsent => "Nobody has touched the controls for a while.".to_owned(),
+            Self::RecordFailing => "The record cannot be written. Nothing starts or rises.".to_owned(),
+            Self::Uncertain => format!("What {unit} gave is known only between two bounds."),
+            Self::Defect => {
+                format!("A value for {unit} was cut at the last barrier. This is a defect of doseward.")
+            }
+            Self::Battery => format!("The battery of {unit} is low."),
+            Self::GuardGone => "The guard process is gone. All outputs are at zero.".to_owned(),
+            Self::Suspended => "The box was asleep. All units were told to stop first.".to_owned(),
+        }
+    }
+
+    /// Returns what to do, for a gun (`gun`) or a stimulator.
+    pub const fn action(self, gun: bool) -> &'static str {
+        match self {
+            Self::StopUnconfirmed | Self::LinkLost | Self::RaisedAtDevice | Self::Mismatch => {
+                if gun {
+                    "Lift the gun off and press its button."
+                } else {
+                    "Switch the unit off or pull its leads; then check the client."
+                }
+            }
+            Self::LeadOff => "Check the pads, then arm again. It starts from zero.",
+            Self::DeviceFault => "Check the unit, then arm again. It starts from zero.",
+            Self::StartedAtDevice => "Lift the gun off; start it from here.",
+            Self::StoppedAtDevice => "Start again from here when the client is ready.",
+            Self::OperatorGone | Self::OperatorAbsent => "Look at the client, then resume from zero.",
+            Self::RecordFailing => "Check the disk of the box; end the session by hand.",
+            Self::Uncertain => "Ask the client what was felt and settle it before this area is used again.",
+            Self::Defect => "Stop using this unit and report it.",
+            Self::Battery => "Charge it before the next area.",
+            Self::GuardGone | Self::Suspended => "Check the client, then start again from zero.",
+        }
+    }
+}

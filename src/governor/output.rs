@@ -1,0 +1,394 @@
+//! What the governor orders, answers and puts on record.
+
+use std::time::Duration;
+
+use crate::alarm::Alarm;
+use crate::governor::input::{RequestId, Seq};
+use crate::model::command::{Channel, Command, DeviceId, Epoch, Generation, Intensity, Setpoint};
+use crate::model::dose::Dose;
+use crate::model::limit::LimitOwner;
+use crate::model::plan::ClientCode;
+use crate::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
+use crate::model::session::{Actor, Discomfort, StopReason};
+use crate::units::Mono;
+
+/// A value the governor has cleared. Its constructor is private to `governor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleared<T>(T);
+
+impl<T> Cleared<T> {
+    /// Clears a value. Private to the governor: the one way to a byte that raises output.
+    pub(in crate::governor) const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// Returns what was cleared.
+    pub const fn get(&self) -> &T {
+        &self.0
+    }
+
+    /// Clears a value for a driver's own tests; does not exist outside them.
+    #[cfg(test)]
+    pub(crate) const fn for_test(value: T) -> Self {
+        Self(value)
+    }
+}
+
+impl Cleared<Command> {
+    /// Clears a stop: it needs no clearance, from anyone, ever.
+    pub const fn stop(generation: Generation) -> Self {
+        Self(Command::Stop { generation })
+    }
+}
+
+/// One order, in the order it must be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Stop this unit: post the generation on its stop lane.
+    Stop {
+        /// Which unit.
+        device: DeviceId,
+        /// Number of the stop.
+        generation: Generation,
+    },
+    /// Give this to the unit's driver.
+    Drive {
+        /// Which unit.
+        device: DeviceId,
+        /// What.
+        command: Cleared<Command>,
+    },
+    /// Output of this unit may go on until then.
+    Renew {
+        /// Which unit.
+        device: DeviceId,
+        /// End of the lease.
+        until: Mono,
+    },
+    /// Put on record. `Input::Durable` answers when it is on the disk.
+    Append {
+        /// Its number in the session.
+        seq: Seq,
+        /// When it happened.
+        at: Mono,
+        /// What happened.
+        entry: Entry,
+    },
+    /// Overwrite the progress row of the dose's channel; kept outside the chain, for recovery only.
+    Progress(Dose),
+    /// Remove the progress row: the channel is at proven zero and its dose is on record.
+    ProgressDone {
+        /// Which unit.
+        device: DeviceId,
+        /// Which output.
+        channel: Channel,
+    },
+    /// Answer a request. A granted rise is answered when its intent is durable and judged again.
+    Verdict {
+        /// Which request.
+        request: RequestId,
+        /// The answer.
+        verdict: Verdict,
+    },
+    /// An alarm came, or left.
+    Alarm {
+        /// Which.
+        alarm: Alarm,
+        /// Whether it came.
+        raised: bool,
+    },
+}
+
+/// Answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Done, or on its way to `target` inside the rise limits.
+    Granted {
+        /// Where the step goes, when an intensity was asked; on the device grid, so at or below what was asked.
+        target: Option<Intensity>,
+    },
+    /// Above what is usual: ask again with a reason.
+    NeedsReason {
+        /// What was asked.
+        asked: Intensity,
+        /// Up to here no reason is needed.
+        usual: Intensity,
+    },
+    /// No, and why.
+    Refused(Refusal),
+}
+
+/// Why not. `Display` is what a therapist reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Over a limit; the limit is offered.
+    Limit {
+        /// What was asked.
+        asked: Intensity,
+        /// What is allowed.
+        allowed: Intensity,
+        /// Whose limit it is.
+        owner: LimitOwner,
+        /// Which kind of limit, for example "current" or "r.m.s. current".
+        kind: &'static str,
+        /// Who said so, in words; may be empty.
+        said: String,
+        /// What is in force.
+        unchanged: Intensity,
+    },
+    /// An interlock is open.
+    Interlock(Interlock),
+    /// Everything is stopped until reset.
+    Stopped {
+        /// The latched generation.
+        generation: Generation,
+    },
+    /// A unit has not proven that it stopped.
+    NotProven {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// Not possible in the step's present state.
+    State {
+        /// Why and what to do, in words.
+        why: &'static str,
+    },
+    /// No rise for a while after discomfort.
+    Locked {
+        /// How much longer.
+        left: Duration,
+    },
+    /// Between zero and the smallest speed that runs.
+    BelowFloor {
+        /// What was asked.
+        asked: Intensity,
+        /// The smallest that runs.
+        floor: Intensity,
+    },
+    /// The screen showed an older state.
+    Stale,
+    /// The intent took longer than 500 ms to reach the disk.
+    TooSlow,
+    /// No such step.
+    NoSuchStep {
+        /// What was asked.
+        step: u8,
+    },
+}
+
+/// A condition that must hold for output to rise or continue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Interlock {
+    /// A person can see the screen.
+    OperatorPresent,
+    /// The unit's link is up and its answers are fresh.
+    LinkFresh,
+    /// The record takes entries.
+    RecordDurable,
+    /// The electrodes have contact.
+    ContactOk,
+    /// The wall clock agrees with the record.
+    ClockSane,
+    /// The guard process is alive.
+    GuardPresent,
+    /// The client's identity was read back.
+    ReadBack,
+    /// The gun has a person declared as holding it.
+    HeldByPerson,
+    /// The unit stops by itself when it hears nothing.
+    StopsByItself,
+    /// The battery holds enough.
+    Battery,
+}
+
+/// What goes on record. Each is one chained entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Identity read back.
+    ReadBack {
+        /// Who.
+        by: Actor,
+        /// Whom.
+        client: ClientCode,
+    },
+    /// A step was armed.
+    Armed {
+        /// Which.
+        step: u8,
+        /// Who.
+        by: Actor,
+        /// The unit's new epoch.
+        epoch: Epoch,
+    },
+    /// A rise is about to happen. Durable before its first byte.
+    Intent {
+        /// The request that asked for it.
+        request: RequestId,
+        /// Who.
+        by: Actor,
+        /// Step.
+        step: u8,
+        /// Unit.
+        device: DeviceId,
+        /// Output.
+        channel: Channel,
+        /// From here.
+        from: Intensity,
+        /// At most to here; a program's envelope.
+        to: Setpoint,
+        /// The tightest limit and its owner.
+        limit: (LimitOwner, Intensity),
+        /// Why above usual, when it is.
+        reason: Option<String>,
+    },
+    /// An intent that led to no byte.
+    IntentVoid {
+        /// The entry that held it.
+        intent: Seq,
+        /// Why.
+        why: Refusal,
+    },
+    /// A setpoint was lowered, held, resumed or finished by a person.
+    Acted {
+        /// Who.
+        by: Actor,
+        /// Step.
+        step: u8,
+        /// What, for example `lower`, `hold`, `resume`, `finish`.
+        what: &'static str,
+        /// Intensity from then on.
+        to: Intensity,
+    },
+    /// A request was refused.
+    Refused {
+        /// The request.
+        request: RequestId,
+        /// Who.
+        by: Actor,
+        /// Step, when one was named.
+        step: Option<u8>,
+        /// Why.
+        why: Refusal,
+    },
+    /// Output of a step ended or was ordered to end.
+    Stopped {
+        /// Step.
+        step: u8,
+        /// Why.
+        reason: StopReason,
+        /// The stop's generation; 0 for a finish.
+        generation: Generation,
+    },
+    /// STOP ALL.
+    StopAll {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: StopReason,
+        /// Number.
+        generation: Generation,
+    },
+    /// How far a unit's stop is.
+    StopProgress {
+        /// Unit.
+        device: DeviceId,
+        /// Number.
+        generation: Generation,
+        /// How far.
+        progress: StopProgress,
+        /// Since it was asked.
+        after: Duration,
+    },
+    /// The latch was cleared.
+    Reset {
+        /// Who.
+        by: Actor,
+        /// Which stop.
+        generation: Generation,
+    },
+    /// A person stated that a unit was stopped by hand.
+    StatedStopped {
+        /// Who.
+        by: Actor,
+        /// Unit.
+        device: DeviceId,
+    },
+    /// The client's discomfort.
+    Comfort {
+        /// Who entered it.
+        by: Actor,
+        /// Step.
+        step: u8,
+        /// Score.
+        score: Discomfort,
+        /// Intensity from then on.
+        to: Intensity,
+    },
+    /// The operator's own limit.
+    OperatorLimit {
+        /// Who.
+        by: Actor,
+        /// Step.
+        step: u8,
+        /// Not above this; `None` lifted.
+        limit: Option<Intensity>,
+    },
+    /// The link of a unit.
+    Link {
+        /// Unit.
+        device: DeviceId,
+        /// Up.
+        up: bool,
+    },
+    /// What a unit says it is.
+    Identity {
+        /// Unit.
+        device: DeviceId,
+        /// What it said.
+        identity: Identity,
+    },
+    /// An epoch ended.
+    EpochEnded {
+        /// Unit.
+        device: DeviceId,
+        /// Which.
+        epoch: Epoch,
+        /// Why.
+        cause: EpochEnd,
+    },
+    /// A unit's own button.
+    OwnButton {
+        /// Unit.
+        device: DeviceId,
+        /// What was done.
+        what: OwnButton,
+    },
+    /// Charge of a unit, percent.
+    Battery {
+        /// Unit.
+        device: DeviceId,
+        /// Percent.
+        percent: u8,
+    },
+    /// One dose.
+    Dose(Dose),
+    /// An alarm came or left.
+    Alarm {
+        /// Which.
+        alarm: Alarm,
+        /// Whether it came.
+        raised: bool,
+    },
+    /// The operator's lease lapsed or came back.
+    Lease {
+        /// Alive.
+        alive: bool,
+    },
+    /// A value was cut at the last barrier, a packet came late, or bytes meant nothing.
+    Anomaly {
+        /// Unit.
+        device: DeviceId,
+        /// What, in words.
+        what: String,
+    },
+}

@@ -1,0 +1,2 @@
+//! doseward, the command.
+fn main() {}

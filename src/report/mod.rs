@@ -1,0 +1,3 @@
+//! Record to note and page. One report model, one file per format.
+
+pub mod note;

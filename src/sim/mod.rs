@@ -1,0 +1,108 @@
+//! Simulated devices: they speak wire bytes at the far end of a link and keep the truth of what they delivered.
+//!
+//! Pure machines like drivers: time is an argument, randomness comes from a seed. They ship with the product: the
+//! demo, training and the tests use the same ones. They share the frame codec with the drivers and nothing else.
+
+pub mod link;
+pub mod percussion;
+pub mod stim;
+pub mod world;
+
+use std::time::Duration;
+
+use crate::model::packet::Endpoint;
+use crate::units::Mono;
+
+/// One simulated unit.
+pub trait SimDevice: Send {
+    /// Advances to `now` (integrating what was delivered), handles one input, appends what the unit sends.
+    fn advance(&mut self, now: Mono, input: SimInput<'_>, out: &mut Vec<SimOutput>);
+
+    /// Returns when `advance` must next be called with `SimInput::Tick`, if ever.
+    fn deadline(&self) -> Option<Mono>;
+
+    /// Returns what was really delivered up to the last `advance`, one entry per channel.
+    fn truth(&self) -> Vec<Delivered>;
+}
+
+/// What happens to a simulated unit.
+#[derive(Clone, Debug)]
+pub enum SimInput<'a> {
+    /// Its deadline came.
+    Tick,
+    /// A host connected.
+    Connected,
+    /// The host's link is gone (for a serial unit: the port closed).
+    Disconnected,
+    /// Bytes came from the host.
+    Received {
+        /// Characteristic or serial stream.
+        endpoint: Endpoint,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Something goes wrong, or someone does something to it.
+    Event(SimEvent),
+}
+
+/// Faults and people. Times are from the moment of the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimEvent {
+    /// A pad comes off (`true`) or is put back on channel n.
+    LeadOff(u8, bool),
+    /// The unit stops answering and obeying but keeps its output (`true`), or recovers.
+    Wedged(bool),
+    /// The unit restarts: output zero, state forgotten.
+    Reboot,
+    /// Its own button: start at the lowest speed.
+    ButtonStart,
+    /// Its own button: stop.
+    ButtonStop,
+    /// Its own button: set this raw speed or level while running.
+    ButtonSpeed(u16),
+    /// The next `n` answers are lost.
+    DropReplies(u8),
+    /// Answers come this much later from now on.
+    DelayReplies(Duration),
+    /// The next `n` answers are damaged.
+    CorruptReplies(u8),
+    /// The next `n` answers come twice.
+    DuplicateReplies(u8),
+    /// The next `n` requests are not heard.
+    DropRequests(u8),
+    /// Set its charge, percent.
+    Battery(u8),
+}
+
+/// What a simulated unit does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SimOutput {
+    /// Send bytes to the host after `delay`.
+    Send {
+        /// Characteristic or serial stream.
+        endpoint: Endpoint,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// From now.
+        delay: Duration,
+    },
+}
+
+/// What one channel has really delivered since the unit was made. Integrals, exact in the simulator's own arithmetic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Output, from 0.
+    pub channel: u8,
+    /// Time with output, µs.
+    pub on_us: u64,
+    /// Pulses given.
+    pub pulses: u64,
+    /// Charge of one polarity, pC.
+    pub charge_pc: u64,
+    /// Raw speed (or level) × µs.
+    pub speed_us: u64,
+    /// Output at this moment: µA, raw or level; 0 is none.
+    pub present: u32,
+    /// Highest output so far.
+    pub highest: u32,
+}

@@ -1,0 +1,4 @@
+//! Wire formats by vectors.
+
+mod percussion;
+mod sciencemode;
