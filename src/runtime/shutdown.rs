@@ -6,8 +6,10 @@
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
-use crate::runtime::handle::Lanes;
+use crate::model::session::StopReason;
+use crate::runtime::handle::{Lanes, SessionHandle};
 
 /// The signals that stop everything and end the process, with the name that a person reads.
 const SIGNALS: [(rustix::process::Signal, &str); 5] = [
@@ -49,6 +51,43 @@ impl Signals {
         })
         .await
     }
+}
+
+/// Takes the signals over and starts the task that stops every unit at the first of: a signal, the parent's end.
+/// Returns what ended the session, once something has.
+///
+/// # Errors
+/// The system refused a handler.
+pub fn watch(
+    session: SessionHandle,
+    mut guard: watch::Receiver<bool>,
+) -> io::Result<watch::Receiver<Option<&'static str>>> {
+    let mut signals = Signals::take()?;
+    let (ended, end) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let (what, reason) = tokio::select! {
+                biased;
+                name = signals.next() => (name, StopReason::OtherText),
+                present = guard.wait_for(|present| !*present) => {
+                    drop(present);
+                    ("the end of the parent process", StopReason::Guard)
+                }
+            };
+            session.lanes().emergency();
+            session.close(true, reason);
+            ended.send_if_modified(|ended| {
+                let first = ended.is_none();
+                ended.get_or_insert(what);
+                first
+            });
+            if reason == StopReason::Guard {
+                // Signals stay taken: the runtime's handlers outlive this task.
+                return;
+            }
+        }
+    });
+    Ok(end)
 }
 
 /// From now on a panic anywhere in the process stops every unit before the thread unwinds.
