@@ -1,6 +1,7 @@
 //! THE safety core: a pure machine between people and drivers.
 
 pub mod input;
+pub mod limits;
 pub mod output;
 
 pub use input::{Act, Input, RecordHealth, Request, RequestId, Seq, Version};
