@@ -54,13 +54,23 @@ pub struct Carried {
     pub tag: Option<u64>,
 }
 
+/// A message that came to the end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The message.
+    pub message: Carried,
+    /// The link acknowledged it, but the receiver never got it. Only of messages with a tag: a radio repeats by
+    /// itself what its peer has not acknowledged.
+    pub lost: bool,
+}
+
 /// One direction of a link.
 #[derive(Clone, Debug)]
 pub struct Link {
     faults: LinkFaults,
     ordered: bool,
     random: Random,
-    queue: BTreeMap<(Mono, u64), Carried>,
+    queue: BTreeMap<(Mono, u64), Arrival>,
     count: u64,
     newest: Mono,
 }
@@ -136,6 +146,9 @@ impl Link {
     /// Sends a message that leaves `after` from `now`; whether and when it arrives is up to the faults.
     pub fn push(&mut self, now: Mono, after: Duration, mut message: Carried) {
         if self.random.chance(self.faults.drop_per_mille) {
+            if message.tag.is_some() {
+                self.queue_one(now, after, message, true);
+            }
             return;
         }
         if self.random.chance(self.faults.corrupt_per_mille) {
@@ -144,15 +157,15 @@ impl Link {
         let twice = self.random.chance(self.faults.duplicate_per_mille);
         if twice {
             let copy = Carried { tag: None, ..message.clone() };
-            self.queue_one(now, after, message);
-            self.queue_one(now, after, copy);
+            self.queue_one(now, after, message, false);
+            self.queue_one(now, after, copy, false);
         } else {
-            self.queue_one(now, after, message);
+            self.queue_one(now, after, message, false);
         }
     }
 
     /// Takes the next message that has arrived by `now`.
-    pub fn pop(&mut self, now: Mono) -> Option<Carried> {
+    pub fn pop(&mut self, now: Mono) -> Option<Arrival> {
         let entry = self.queue.first_entry()?;
         (entry.key().0 <= now).then(|| entry.remove())
     }
@@ -168,7 +181,7 @@ impl Link {
         self.newest = Mono::ORIGIN;
     }
 
-    fn queue_one(&mut self, now: Mono, after: Duration, message: Carried) {
+    fn queue_one(&mut self, now: Mono, after: Duration, message: Carried, lost: bool) {
         if self.queue.len() >= IN_FLIGHT_MAX {
             return;
         }
@@ -178,7 +191,7 @@ impl Link {
         let due = if overtakes { due } else { due.max(self.newest) };
         self.newest = self.newest.max(due);
         self.count = self.count.saturating_add(1);
-        self.queue.insert((due, self.count), message);
+        self.queue.insert((due, self.count), Arrival { message, lost });
     }
 
     fn corrupt(&mut self, bytes: &mut [u8]) {
@@ -250,11 +263,13 @@ impl<D: SimDevice + ?Sized> Unit<D> {
         if self.device.deadline().is_some_and(|due| due <= now) {
             self.input(now, SimInput::Tick);
         }
-        while let Some(message) = self.up.pop(now) {
-            self.input(now, SimInput::Received { endpoint: message.endpoint, bytes: &message.bytes });
+        while let Some(Arrival { message, lost }) = self.up.pop(now) {
+            if !lost {
+                self.input(now, SimInput::Received { endpoint: message.endpoint, bytes: &message.bytes });
+            }
             moved.extend(message.tag.map(Moved::Heard));
         }
-        while let Some(message) = self.down.pop(now) {
+        while let Some(Arrival { message, .. }) = self.down.pop(now) {
             moved.push(Moved::Sent { endpoint: message.endpoint, bytes: message.bytes });
         }
         moved
@@ -311,8 +326,8 @@ mod tests {
             if let Ok(number) = u8::try_from(millis) {
                 link.push(now, Duration::ZERO, message(number));
             }
-            while let Some(message) = link.pop(now) {
-                arrived.push((now, message));
+            while let Some(Arrival { message, lost }) = link.pop(now) {
+                arrived.extend((!lost).then_some((now, message)));
             }
         }
         arrived
@@ -350,7 +365,7 @@ mod tests {
         let mut link = Link::new(LinkFaults::default(), true, 1);
         link.push(Mono::from_millis(5), Duration::ZERO, message(9));
         assert_eq!(link.deadline(), Some(Mono::from_millis(5)));
-        assert_eq!(link.pop(Mono::from_millis(5)), Some(message(9)));
+        assert_eq!(link.pop(Mono::from_millis(5)), Some(Arrival { message: message(9), lost: false }));
         assert_eq!(link.pop(Mono::from_millis(5)), None);
     }
 

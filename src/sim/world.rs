@@ -344,8 +344,7 @@ mod tests {
                     .replace("SPAN", "50 ms")
                     .replace("PERCENT", "40")
                     .replace(" N", " 2")
-                    .replace('[', "")
-                    .replace(']', "");
+                    .replace(['[', ']'], "");
                 assert!(example.parse::<WorldEvent>().is_ok(), "{example}");
                 read += 1;
             }
