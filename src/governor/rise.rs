@@ -36,29 +36,33 @@ const RAMP_EVERY_MIN: Duration = Duration::from_millis(50);
 /// Spacing of the updates of a ramp down.
 const FALL_EVERY: Duration = Duration::from_millis(100);
 
-/// Returns the next setpoint of a titration from `now_at` towards `target`, and how long until the one after it.
-pub(crate) fn titrate(range: &IntensityRange, from: Intensity, target: Intensity) -> (Intensity, Duration) {
+/// Returns the next setpoint of a titration from `from` towards `target`, at most one step up.
+pub(crate) fn titrate(range: &IntensityRange, from: Intensity, target: Intensity) -> Intensity {
     let (present, goal) = (from.magnitude(), target.magnitude());
-    match range {
-        IntensityRange::Current { step, max } => {
-            let step = step.microamps().max(1);
-            let full_scale_per_s = u64::from(max.microamps()).checked_div(10).unwrap_or(0).max(1);
-            let per_s = CURRENT_RISE_UA_PER_S.min(full_scale_per_s);
-            let wait_us = u64::from(step).saturating_mul(1_000_000).div_ceil(per_s);
-            let next = present.saturating_add(step).min(goal);
-            (from.with_magnitude(next), Duration::from_micros(wait_us))
-        }
-        IntensityRange::Speed { floor, top, rise_per_s, .. } => {
-            let floor = u32::from(floor.raw());
+    let next = match range {
+        IntensityRange::Current { step, .. } => present.saturating_add(step.microamps().max(1)),
+        IntensityRange::Speed { floor, .. } if present < u32::from(floor.raw()) => u32::from(floor.raw()),
+        IntensityRange::Speed { top, rise_per_s, .. } => {
             let fifth_of_top = u32::from(top.raw()).checked_div(5).unwrap_or(0);
             let per_s = u32::from(*rise_per_s).min(fifth_of_top).max(10);
-            let rise = per_s.checked_div(10).unwrap_or(1);
-            let next = if present < floor { floor } else { present.saturating_add(rise) };
-            (from.with_magnitude(next.min(goal)), SPEED_RISE_EVERY)
+            present.saturating_add(per_s.checked_div(10).unwrap_or(1))
         }
-        IntensityRange::Level { .. } => {
-            (from.with_magnitude(present.saturating_add(1).min(goal)), LEVEL_RISE_EVERY)
+        IntensityRange::Level { .. } => present.saturating_add(1),
+    };
+    from.with_magnitude(next.min(goal))
+}
+
+/// Returns how long the next step of a titration waits after any change.
+pub(crate) fn pause(range: &IntensityRange) -> Duration {
+    match range {
+        IntensityRange::Current { step, max } => {
+            let full_scale_per_s = u64::from(max.microamps()).checked_div(10).unwrap_or(0).max(1);
+            let per_s = CURRENT_RISE_UA_PER_S.min(full_scale_per_s);
+            let step = u64::from(step.microamps().max(1));
+            Duration::from_micros(step.saturating_mul(1_000_000).div_ceil(per_s))
         }
+        IntensityRange::Speed { .. } => SPEED_RISE_EVERY,
+        IntensityRange::Level { .. } => LEVEL_RISE_EVERY,
     }
 }
 

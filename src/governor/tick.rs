@@ -410,13 +410,12 @@ impl Governor {
             self.give_up_target(index);
             return;
         };
-        let (next, wait) = rise::titrate(&range, setpoint, goal);
+        let next = rise::titrate(&range, setpoint, goal);
         self.drive(now, index, next, out);
-        if let Some(run) = self.runs.get_mut(index) {
-            run.rise_at = now.saturating_add(wait);
-            if next.magnitude() > run.envelope.magnitude() {
-                run.envelope = next;
-            }
+        if let Some(run) = self.runs.get_mut(index)
+            && next.magnitude() > run.envelope.magnitude()
+        {
+            run.envelope = next;
         }
     }
 
@@ -438,12 +437,15 @@ impl Governor {
             return;
         };
         let epoch = unit.epoch;
+        let pause = self.capability(device).map(|capability| rise::pause(&capability.intensity));
         let id = self.next_command();
         let command = Cleared::new(Command::Set { id, epoch, channel, setpoint });
         out.push(Output::Drive { device, command });
         self.book(index, now, out, |ledger, closed| ledger.sent(now, id, setpoint, closed));
         if let Some(run) = self.runs.get_mut(index) {
             run.setpoint = to;
+            // Also after a decrease: the next rise keeps its distance from any change.
+            run.rise_at = now.saturating_add(pause.unwrap_or_default());
             if run.on_since.is_none() && !to.is_zero() {
                 run.on_since = Some(now);
             }
