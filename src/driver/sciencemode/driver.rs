@@ -128,6 +128,8 @@ struct Known {
 struct Wanted {
     epoch: Epoch,
     by: Mono,
+    /// End of the lease, once there is one.
+    until: Option<Mono>,
 }
 
 /// Driver of one RehaMove3 (Sm3) or P24 (Sm4).
@@ -249,7 +251,7 @@ impl ScienceMode {
             self.fail_epoch(EpochEnd::Stopped, out);
         }
         self.known.battery = false;
-        self.wanted = Some(Wanted { epoch, by: self.now.saturating_add(PREPARE_WITHIN) });
+        self.wanted = Some(Wanted { epoch, by: self.now.saturating_add(PREPARE_WITHIN), until: None });
     }
 
     fn forget_wanted(&mut self, cause: EpochEnd, out: &mut Vec<DriverOutput>) {
@@ -324,6 +326,9 @@ impl ScienceMode {
             running.until = Some(until);
             running.poll_owed = running.ready;
         }
+        if let Some(wanted) = &mut self.wanted {
+            wanted.until = Some(until);
+        }
         self.end_lapsed(out);
     }
 
@@ -356,6 +361,9 @@ impl ScienceMode {
         if self.running.as_ref().is_some_and(lapsed) {
             self.fail_epoch(EpochEnd::LeaseEnded, out);
             report(out, Report::LeaseEnded);
+        }
+        if self.wanted.is_some_and(|wanted| wanted.until.is_some_and(|until| until <= self.now)) {
+            self.forget_wanted(EpochEnd::LeaseEnded, out);
         }
     }
 
@@ -454,8 +462,9 @@ impl ScienceMode {
             self.pump_epoch(out);
         } else if let Some(question) = self.question() {
             self.ask(question, out);
-        } else if let Some(Wanted { epoch, .. }) = self.wanted.take() {
-            self.running = Some(Running::new(epoch, self.channels(), self.now));
+        } else if let Some(Wanted { epoch, until, .. }) = self.wanted.take() {
+            let running = Running::new(epoch, self.channels(), self.now);
+            self.running = Some(Running { until, ..running });
             let init = Message::MlInit { stop_all_channels_on_error: self.dialect == Dialect::Sm4 };
             self.send(&init, Purpose::Query, Ask::Init, out);
         } else {
@@ -1013,7 +1022,7 @@ impl Driver for ScienceMode {
         let unconfirmed = self.stop.as_ref().filter(|stop| !stop.unconfirmed);
         [
             unconfirmed.map(|stop| stop.asked.saturating_add(UNCONFIRMED)),
-            self.wanted.map(|wanted| wanted.by),
+            self.wanted.map(|wanted| wanted.until.map_or(wanted.by, |until| until.min(wanted.by))),
             self.running.as_ref().and_then(|running| running.until),
             self.lost_at(),
             self.unanswered_at(),
