@@ -144,6 +144,15 @@ impl Journal {
         })
     }
 
+    /// Opens again what is durable, as a new process finds it after the death of this one; what waits is lost. For
+    /// records in memory, whose content would die with this value.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn reopen(self) -> Result<Self, RecordError> {
+        Self::with(self.connection, self._lock, self.place)
+    }
+
     /// Returns a reader of this record, on a connection of its own.
     ///
     /// # Errors
