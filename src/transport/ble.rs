@@ -570,7 +570,7 @@ impl Live {
             return;
         }
         self.looks = self.looks.saturating_add(1);
-        if self.looks % LOOKS_PER_BATTERY == 0 {
+        if self.looks.is_multiple_of(LOOKS_PER_BATTERY) {
             self.to_read.extend(self.battery.clone());
         }
         let (peripheral, address) = (self.peripheral.clone(), self.address.clone());
