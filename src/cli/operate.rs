@@ -64,6 +64,8 @@ struct Screen<'a> {
     painted: bool,
     last_key: Option<Mono>,
     last_line: Option<(Mono, String)>,
+    /// What the newest verdict said.
+    refused: Option<String>,
     asking: FuturesUnordered<Asking>,
     incomplete: Option<String>,
 }
@@ -97,6 +99,7 @@ pub(crate) async fn operate(
         painted: false,
         last_key: Some(clock.now()),
         last_line: None,
+        refused: None,
         asking: FuturesUnordered::new(),
         incomplete: None,
     };
@@ -201,9 +204,12 @@ impl Screen<'_> {
             Ok(verdict) => words::verdict(verdict),
             Err(unanswered) => Some(unanswered.to_string()),
         };
-        if let Some(said) = said {
-            self.say(&said);
+        // An autopilot asks again and again; its refusals are said once.
+        let again = matches!(operator, Operator::Unattended(_)) && said == self.refused;
+        if let Some(said) = said.as_ref().filter(|_| !again) {
+            self.say(said);
         }
+        self.refused = said;
     }
 
     fn paint(&mut self, operator: &mut Operator, snapshot: &Snapshot) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::{Outcome, chain, say};
-use crate::config::{self, Library, Loaded, Problem, Source, UnitSource};
+use crate::config::{self, Library, Loaded, Problem, Source, UnitSource, world_file};
 use crate::rig::{Options, run};
 use crate::sim::link::LinkFaults;
 use crate::sim::world::{StimulatorModel, UnitKind, World, WorldUnit};
@@ -13,7 +13,7 @@ use crate::sim::world::{StimulatorModel, UnitKind, World, WorldUnit};
 /// Run simulated units by themselves and print where they are.
 #[derive(Debug, Args)]
 pub(crate) struct Sim {
-    /// The world; without it and without --plan: the world of the shipped sample plan
+    /// The world; without it and without --plan: the shipped one
     #[arg(conflicts_with = "plan")]
     world: Option<PathBuf>,
     /// Instead of a world: the units of this plan, well-behaved
@@ -56,14 +56,15 @@ impl Sim {
     }
 
     fn world(&self, library: &Library) -> Result<World, Vec<Problem>> {
-        if let Some(path) = &self.world {
-            let mut problems = Vec::new();
-            let source = Source::read(path).map_err(|problem| vec![problem])?;
-            return config::world_file::load(&source, &mut problems).ok_or(problems);
+        if let Some(plan) = &self.plan {
+            return Ok(world_of(&config::load_plan(library, plan)?));
         }
-        let sample = PathBuf::from("config/plans/sample.toml");
-        let loaded = config::load_plan(library, self.plan.as_ref().unwrap_or(&sample))?;
-        Ok(world_of(&loaded))
+        let source = match &self.world {
+            Some(path) => Source::read(path).map_err(|problem| vec![problem])?,
+            None => world_file::built_in(),
+        };
+        let mut problems = Vec::new();
+        world_file::judge(&source, &mut problems).ok_or(problems)
     }
 }
 

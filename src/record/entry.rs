@@ -793,6 +793,16 @@ pub enum Why {
     Stale {},
     /// The intent took too long to reach the disk.
     TooSlow {},
+    /// The step's pattern or time lies over a limit.
+    Pattern {
+        /// What, in words.
+        what: String,
+    },
+    /// The unit cannot be driven.
+    Unit {
+        /// Why, in words.
+        why: String,
+    },
     /// No such step.
     NoSuchStep {
         /// Asked.
@@ -821,6 +831,8 @@ impl From<&Refusal> for Why {
             }
             Refusal::Stale => Self::Stale {},
             Refusal::TooSlow => Self::TooSlow {},
+            Refusal::Pattern { what } => Self::Pattern { what: what.clone() },
+            Refusal::Unit { why } => Self::Unit { why: why.clone() },
             Refusal::NoSuchStep { step } => Self::NoSuchStep { step: *step },
         }
     }
@@ -1020,6 +1032,8 @@ pub enum Body {
     },
     /// Output of a step ended or was ordered to end.
     Stopped { step: u8, reason: String, generation: u64 },
+    /// Output of a step went to zero and may be resumed from zero.
+    Held { step: u8, reason: String, generation: u64 },
     /// STOP ALL.
     StopAll { by: By, reason: String, generation: u64 },
     /// How far a unit's stop is.
@@ -1153,6 +1167,9 @@ impl From<&Entry> for Body {
             }
             Entry::Stopped { step, reason, generation } => {
                 Self::Stopped { step: *step, reason: reason.code().to_owned(), generation: generation.0 }
+            }
+            Entry::Held { step, reason, generation } => {
+                Self::Held { step: *step, reason: reason.code().to_owned(), generation: generation.0 }
             }
             Entry::StopAll { by, reason, generation } => {
                 Self::StopAll { by: by.into(), reason: reason.code().to_owned(), generation: generation.0 }

@@ -151,7 +151,7 @@ impl Story {
     /// Takes in what ends output or proves that it ended.
     fn read_end(&mut self, entry: &Read) {
         let zero = |to: &Amount| to.magnitude() == 0;
-        if let Body::Stopped { step, .. } = &entry.body {
+        if let Body::Stopped { step, .. } | Body::Held { step, .. } = &entry.body {
             self.ended.insert(*step, entry.seq);
         } else if let Body::Acted { step, to, .. } | Body::Comfort { step, to, .. } = &entry.body {
             if zero(to) {

@@ -1,8 +1,15 @@
-//! Where the units of a session are: endpoints as the launcher states them.
+//! From a unit of the plan and the place that the launcher states to its driver and transport: the one place where
+//! both are made.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+use crate::config::{self, UnitSource};
+use crate::driver::sciencemode::{Dialect, ScienceMode};
+use crate::model::plan::PlannedDevice;
+use crate::runtime::Builder;
+use crate::transport::serial::{FlowControl, Parity, Serial, Settings, StopBits};
 
 /// Where one unit is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +33,46 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a unit's place such as \"serial=P24 A=/dev/pts/3\"")]
 pub struct PlaceError(String);
+
+/// Adds the next unit of the plan to a session.
+///
+/// # Errors
+/// In words: the unit and its place do not fit, or this version has no driver for it.
+pub fn add_device(
+    builder: &mut Builder,
+    planned: &PlannedDevice,
+    source: &UnitSource,
+    endpoint: &Endpoint,
+) -> Result<(), String> {
+    match (source, endpoint) {
+        (UnitSource::Stimulator { dialect }, Endpoint::Serial(path)) => {
+            let driver = ScienceMode::new(spoken(*dialect), planned.capability.clone());
+            builder.device(Box::new(driver), Serial::new(path, line(*dialect)));
+            Ok(())
+        }
+        (UnitSource::Profile(profile), Endpoint::Bluetooth(_)) => {
+            Err(format!("{}: guns of profile {profile} are not driven by this version.", planned.label))
+        }
+        (UnitSource::Stimulator { .. }, Endpoint::Bluetooth(_)) | (UnitSource::Profile(_), Endpoint::Serial(_)) => {
+            Err(format!("{} is at another kind of place than its device file says.", planned.label))
+        }
+    }
+}
+
+const fn spoken(dialect: config::Dialect) -> Dialect {
+    match dialect {
+        config::Dialect::V3 => Dialect::Sm3,
+        config::Dialect::V4 => Dialect::Sm4,
+    }
+}
+
+/// Returns how the line of a stimulator is set (neurostim-serial 1.1: 3 Mbaud, RTS/CTS).
+const fn line(dialect: config::Dialect) -> Settings {
+    let flow = match dialect {
+        config::Dialect::V3 | config::Dialect::V4 => FlowControl::Hardware,
+    };
+    Settings { baud: 3_000_000, stop_bits: StopBits::One, parity: Parity::None, flow, lines: None }
+}
 
 impl FromStr for Place {
     type Err = PlaceError;

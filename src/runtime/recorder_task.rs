@@ -18,6 +18,9 @@ use crate::clock::Clock;
 use crate::governor::{Entry, RecordHealth, Seq};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
+use crate::record::RecordError;
+pub use crate::record::entry::Stamp;
+use crate::record::journal::Journal;
 use crate::units::Mono;
 
 /// A write slower than this is `Slow` (design 4).
@@ -31,15 +34,6 @@ const OVERFLOW_MAX: usize = 8192;
 
 /// Items in one commit.
 const BATCH_MAX: usize = 256;
-
-/// When something happened, by both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// Monotonic.
-    pub mono: Mono,
-    /// Wall.
-    pub wall: jiff::Timestamp,
-}
 
 /// Why the record could not be written, in the words of the store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +71,40 @@ pub trait Recorder: Send + 'static {
     /// # Errors
     /// The store refused.
     fn seal(&mut self, at: Stamp) -> Result<String, RecordFault>;
+}
+
+impl From<RecordError> for RecordFault {
+    fn from(error: RecordError) -> Self {
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(error) = source {
+            text = format!("{text}: {error}");
+            source = error.source();
+        }
+        Self(text)
+    }
+}
+
+impl Recorder for Journal {
+    fn append(&mut self, at: Stamp, seq: Seq, entry: &Entry) -> Result<(), RecordFault> {
+        Ok(Self::append(self, at, seq, entry)?)
+    }
+
+    fn progress(&mut self, dose: &Dose) -> Result<(), RecordFault> {
+        Ok(Self::progress(self, dose)?)
+    }
+
+    fn progress_done(&mut self, device: DeviceId, channel: Channel) -> Result<(), RecordFault> {
+        Ok(Self::progress_done(self, device, channel)?)
+    }
+
+    fn commit(&mut self) -> Result<(), RecordFault> {
+        Ok(Self::commit(self)?)
+    }
+
+    fn seal(&mut self, at: Stamp) -> Result<String, RecordFault> {
+        Ok(Self::seal(self, at)?)
+    }
 }
 
 /// What the thread has done so far.

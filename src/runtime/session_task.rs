@@ -124,6 +124,8 @@ impl SessionTask {
         self.advance(Input::Guard { present });
         let sane = self.ends.clock_sane;
         self.advance(Input::ClockSane(sane));
+        // The head of the session is on the disk: the record takes entries.
+        self.advance(Input::Record(RecordHealth::Healthy));
         loop {
             self.publish();
             if self.is_closed() {
