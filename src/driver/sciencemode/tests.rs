@@ -1,4 +1,9 @@
 //! The driver against the simulated unit, over a link driven by hand in virtual time.
+#![allow(
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests pick a few variants and convert small numbers"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
