@@ -877,6 +877,16 @@ fn replays_and_damage_are_no_sign_of_life() {
     }
     assert_eq!(bench.reports.iter().filter(|(_, report)| *report == Report::Alive).count(), alive);
     assert!(replays(&bench) > 4);
+    // An answer of the right kind with another number does not stand for the one that is awaited.
+    bench.renew(600);
+    let awaited = bench.sent.last().unwrap();
+    assert_eq!(awaited.message.command(), 36);
+    let number = Splitter::new().push(awaited.packet.bytes()).remove(0).unwrap().number;
+    let data = codec::CurrentData::Channels { active: [true; 8], states: [1; 8] };
+    let forged = Message::MlGetCurrentDataAck { result: 0, data };
+    let bytes = codec::encode((number + 61) % 62, &forged, Dialect::Sm4).unwrap();
+    bench.drive(DriverInput::Received(&Received { endpoint: Endpoint::Serial, bytes }));
+    assert!(bench.ended().is_empty());
     bench.event(SimEvent::CorruptReplies(1));
     bench.run_renewed(600 * MS);
     assert!(bench.ended().is_empty(), "one damaged answer to a poll is survived");
