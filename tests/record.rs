@@ -723,7 +723,6 @@ proptest! {
     #[test]
     fn any_change_of_an_export_is_found(tamper in tampering()) {
         let bytes = SAMPLE.with(Clone::clone);
-        prop_assert!(verify::export(&bytes, None).sound());
         let changed = tampered(&bytes, &tamper);
         prop_assume!(changed != bytes);
         prop_assert!(!verify::export(&changed, None).sound());
@@ -753,6 +752,31 @@ fn every_byte_of_an_export_counts() {
         assert!(!verify::export(&bytes, None).sound(), "byte {at}");
         bytes[at] ^= bit;
     }
+}
+
+/// SR-35: a line that means the same and is written otherwise is damage too: only the exact bytes count.
+#[test]
+fn an_export_has_one_exact_form() {
+    let bytes = SAMPLE.with(Clone::clone);
+    assert!(verify::export(&bytes, None).sound());
+    let text = String::from_utf8(bytes).unwrap();
+    for (old, new) in [
+        ("{\"v\":1,", "{ \"v\":1,"),
+        ("\"kind\":\"open\"", "\"kind\":\"\\u006fpen\""),
+        (
+            "\"v\":1,\"session\":\"01932e4a-5e00-7000-8000-000000000001\"",
+            "\"session\":\"01932e4a-5e00-7000-8000-000000000001\",\"v\":1",
+        ),
+        ("{\"v\":1,", "{\"v\":1,\"note\":0,"),
+        ("\n", "\r\n"),
+        ("\n", "\n\n"),
+    ] {
+        let changed = text.replacen(old, new, 1);
+        assert_ne!(changed, text, "{old}");
+        let found = verify::export(changed.as_bytes(), None);
+        assert!(found.damage.iter().any(|damage| matches!(damage.what, What::Form { .. })), "{old}: {found}");
+    }
+    assert!(!verify::export(b"", None).sound() && !verify::export(b"\n", None).sound());
 }
 
 #[test]
