@@ -235,10 +235,10 @@ impl Daemon {
     fn show_note(&self, session: &SessionId, outcome: Outcome) -> Outcome {
         let text = Reader::open(&self.data).and_then(|reader| note::text(&reader, session));
         match text {
-            Ok(text) => match print(&text) {
-                Outcome::Done => outcome,
-                failed => failed,
-            },
+            Ok(text) => {
+                let printed = print(&text);
+                if printed == Outcome::Done { outcome } else { printed }
+            }
             Err(error) => {
                 say(&format!("The note cannot be shown: {}.", chain(&error)));
                 Outcome::Failed
