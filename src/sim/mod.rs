@@ -118,6 +118,7 @@ impl Seeded {
     }
 
     /// Returns the next number.
+    #[expect(clippy::should_implement_trait, reason = "an endless generator is no iterator to be collected")]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;

@@ -964,7 +964,7 @@ fn train(pattern: ChannelPattern, before: Option<Train>, now: Mono, ramps: bool)
         // Only a channel that was off executes its ramp.
         Some(running) => Train {
             next: if running.period_us == period_us { running.next } else { now },
-            given: running.given.max(running.ramp),
+            given: running.given,
             ramp: 0,
             period_us,
             pattern,

@@ -169,7 +169,7 @@ pub fn bytes(hex: &str) -> Result<Vec<u8>, String> {
         .filter(|c| !c.is_whitespace())
         .map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()).ok_or_else(|| format!("bad hex {hex}")))
         .collect::<Result<_, _>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(format!("odd hex {hex}"));
     }
     Ok(digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect())

@@ -481,9 +481,8 @@ impl ScienceMode {
             self.poll(true, out);
         } else if running.dirty() {
             let (careful, wanted) = (running.careful(), running.wanted());
-            if wanted.iter().all(Option::is_none) {
-                self.update(wanted, out);
-            } else if fresh && !running.finishing() {
+            let all_off = wanted.iter().all(Option::is_none);
+            if all_off || (fresh && !running.finishing()) {
                 self.update(wanted, out);
             } else if fresh || (running.blind && running.lowers()) {
                 self.update(careful, out);
@@ -619,25 +618,21 @@ impl ScienceMode {
         let Some(stop) = &mut self.stop else {
             return;
         };
-        match message {
-            Message::GetStimStatusAck { result: 0, stim_status: 0, high_voltage: 1 } => {
-                if !stop.written {
-                    report(out, stop_report(stop, StopProgress::Written, self.now));
-                }
-                report(out, Report::Alive);
-                report(out, stop_report(stop, StopProgress::Confirmed, self.now));
-                self.stop = None;
-                self.status_due = self.now.saturating_add(STATUS_EVERY);
+        if proves_zero(message) {
+            if !stop.written {
+                report(out, stop_report(stop, StopProgress::Written, self.now));
             }
-            Message::GetStimStatusAck { result: 0, stim_status, .. } => {
-                let low_level = *stim_status == 1;
-                if low_level != stop.low_level && stop.tries < STOP_TRIES {
-                    // The other stop is the right one: at once.
-                    stop.next = self.now;
-                }
-                stop.low_level = low_level;
+            report(out, Report::Alive);
+            report(out, stop_report(stop, StopProgress::Confirmed, self.now));
+            self.stop = None;
+            self.status_due = self.now.saturating_add(STATUS_EVERY);
+        } else if let Message::GetStimStatusAck { result: 0, stim_status, .. } = message {
+            let low_level = *stim_status == 1;
+            if low_level != stop.low_level && stop.tries < STOP_TRIES {
+                // The other stop is the right one: at once.
+                stop.next = self.now;
             }
-            _ => {}
+            stop.low_level = low_level;
         }
     }
 
@@ -699,13 +694,9 @@ impl ScienceMode {
             }
             Ask::StopStatus => self.stop_status(message, out),
             Ask::Identify(question) => self.identified(question, message, out),
-            Ask::IdleStatus => match message {
-                Message::GetStimStatusAck { result: 0, stim_status: 0, high_voltage: 1 } => {
-                    report(out, Report::Alive);
-                }
-                // It is not where it was proven to be: prove it again.
-                _ => self.begin_stop(self.generation, out),
-            },
+            Ask::IdleStatus if proves_zero(message) => report(out, Report::Alive),
+            // It is not where it was proven to be: prove it again.
+            Ask::IdleStatus => self.begin_stop(self.generation, out),
             Ask::Init | Ask::InitStatus | Ask::Update(_) | Ask::Poll { .. } | Ask::ZeroStatus
                 if result != 0 =>
             {
@@ -715,10 +706,13 @@ impl ScienceMode {
             Ask::InitStatus => self.initialised(message, out),
             Ask::Update(update) => self.updated(update, out),
             Ask::Poll { .. } => self.polled(message, out),
-            Ask::ZeroStatus => match message {
-                Message::GetStimStatusAck { stim_status: 2 | 3, .. } => self.refresh(out),
-                _ => self.fail_epoch(EpochEnd::UnexpectedStatus, out),
-            },
+            Ask::ZeroStatus => {
+                if let Message::GetStimStatusAck { stim_status: 2 | 3, .. } = message {
+                    self.refresh(out);
+                } else {
+                    self.fail_epoch(EpochEnd::UnexpectedStatus, out);
+                }
+            }
         }
     }
 
@@ -729,12 +723,9 @@ impl ScienceMode {
         result: u8,
         out: &mut Vec<DriverOutput>,
     ) {
-        let cause = match message {
-            Message::MlGetCurrentDataAck { data, .. } => {
-                first_error(data).unwrap_or(EpochEnd::Result(result))
-            }
-            _ => EpochEnd::Result(result),
-        };
+        let named =
+            if let Message::MlGetCurrentDataAck { data, .. } = message { first_error(data) } else { None };
+        let cause = named.unwrap_or(EpochEnd::Result(result));
         self.pending = Some(pending);
         self.fail_epoch(cause, out);
     }
@@ -952,28 +943,29 @@ impl ScienceMode {
     }
 
     fn identified(&mut self, question: Question, message: &Message, out: &mut Vec<DriverOutput>) {
-        match (question, message) {
-            (Question::DeviceId, Message::GetDeviceIdAck { result: 0, device_id }) => {
-                let text: Vec<u8> = device_id.iter().copied().take_while(|byte| *byte != 0).collect();
-                self.known.device_id = Some(String::from_utf8_lossy(&text).trim().to_owned());
-            }
-            (
-                Question::Version,
-                Message::GetVersionMainAck { result: 0, firmware, sciencemode: [major, ..] }
-                | Message::GetExtendedVersionAck { result: 0, firmware, sciencemode: [major, ..], .. },
-            ) => self.version(*firmware, *major, out),
-            (Question::Version, Message::UnknownCommand { .. }) => {
-                self.refuse_unit("the unit does not know the version query of its kind".to_owned(), out);
-            }
-            (Question::Battery, Message::GetBatteryStatusAck { result: 0, level_percent, .. }) => {
-                self.known.battery = true;
-                report(out, Report::Battery(*level_percent));
-            }
-            (Question::Battery, Message::UnknownCommand { .. }) => self.known.battery = true,
-            _ => {
-                self.known.due = self.now.saturating_add(ASK_AGAIN);
-                return;
-            }
+        let unknown = matches!(message, Message::UnknownCommand { .. });
+        if let (Question::DeviceId, Message::GetDeviceIdAck { result: 0, device_id }) = (question, message) {
+            let text: Vec<u8> = device_id.iter().copied().take_while(|byte| *byte != 0).collect();
+            self.known.device_id = Some(String::from_utf8_lossy(&text).trim().to_owned());
+        } else if let (
+            Question::Version,
+            Message::GetVersionMainAck { result: 0, firmware, sciencemode: [major, ..] }
+            | Message::GetExtendedVersionAck { result: 0, firmware, sciencemode: [major, ..], .. },
+        ) = (question, message)
+        {
+            self.version(*firmware, *major, out);
+        } else if question == Question::Version && unknown {
+            self.refuse_unit("the unit does not know the version query of its kind".to_owned(), out);
+        } else if let (Question::Battery, Message::GetBatteryStatusAck { result: 0, level_percent, .. }) =
+            (question, message)
+        {
+            self.known.battery = true;
+            report(out, Report::Battery(*level_percent));
+        } else if question == Question::Battery && unknown {
+            self.known.battery = true;
+        } else {
+            self.known.due = self.now.saturating_add(ASK_AGAIN);
+            return;
         }
         report(out, Report::Alive);
         self.known.due = self.now;
@@ -1045,6 +1037,11 @@ fn report(out: &mut Vec<DriverOutput>, report: Report) {
 
 fn stop_report(stop: &Stop, progress: StopProgress, now: Mono) -> Report {
     Report::Stop { generation: stop.generation, progress, after: now.since(stop.asked) }
+}
+
+/// Whether it says: nothing initialised, high voltage off.
+const fn proves_zero(message: &Message) -> bool {
+    matches!(message, Message::GetStimStatusAck { result: 0, stim_status: 0, high_voltage: 1 })
 }
 
 /// Returns the epoch when it is the one a command was cleared in, and ready.

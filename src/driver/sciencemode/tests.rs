@@ -1,4 +1,9 @@
 //! The driver against the simulated unit, over a link driven by hand in virtual time.
+#![allow(
+    clippy::as_conversions,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests pick a few variants and convert small numbers"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,6 +12,7 @@ use proptest::prelude::*;
 
 use super::codec::{self, Dialect, Message};
 use super::driver::ScienceMode;
+use super::epoch::{Running, Wave};
 use crate::driver::frame::Splitter;
 use crate::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use crate::governor::Cleared;
@@ -742,20 +748,22 @@ fn a_current_above_the_maximum_is_cut_at_the_last_barrier_and_said() {
 
 #[test]
 fn failed_writes_are_judged_by_what_they_say() {
-    // Late: a rise is taken back, and not sent later.
+    // Late: a rise is taken back, and not sent later; a lowering is sent again.
     let mut bench = Bench::ready(Dialect::Sm4, 21);
     bench.set(0, pulses(20));
     bench.run_renewed(400 * MS);
-    bench.run(5 * MS);
-    bench.writer = Writer::Fails(SendOutcome::Late);
-    let from = bench.sent.len();
-    let id = bench.set(0, pulses(21));
-    bench.run_renewed(100 * MS);
-    assert!(bench.reported(&Report::DroppedLate));
-    assert!(bench.commands()[from..].contains(&36));
-    assert!(bench.ended().is_empty());
-    let acknowledged = bench.reported(&Report::Acknowledged { id });
-    assert_eq!(bench.present()[0], if acknowledged { 21_000 } else { 20_000 });
+    for (current, after) in [(21, 20_000), (19, 19_000)] {
+        bench.renew(600);
+        bench.run(20 * MS);
+        bench.writer = Writer::Fails(SendOutcome::Late);
+        // The poll was just answered, so the next packet is the update.
+        let id = bench.set(0, pulses(current));
+        assert!(bench.reported(&Report::DroppedLate));
+        bench.run_renewed(100 * MS);
+        assert_eq!(bench.reported(&Report::Acknowledged { id }), after == 19_000);
+        assert_eq!(bench.present()[0], after);
+        assert!(bench.ended().is_empty());
+    }
     // Busy: it was not sent, and is.
     bench.writer = Writer::Fails(SendOutcome::Busy);
     let id = bench.set(0, pulses(22));
@@ -774,6 +782,68 @@ fn failed_writes_are_judged_by_what_they_say() {
     assert!(bench.reported(&Report::Unacknowledged { id }));
     assert_eq!(bench.ended(), [EpochEnd::LostAcknowledgement]);
     assert!(bench.silent());
+}
+
+#[test]
+fn a_channel_that_is_off_without_a_reason_ends_the_epoch() {
+    for dialect in BOTH {
+        let mut bench = Bench::ready(dialect, 26);
+        bench.set(0, pulses(20));
+        bench.run_renewed(400 * MS);
+        // Somebody else's update.
+        let bytes = codec::encode(63, &Message::MlUpdate { channels: Vec::new() }, dialect).unwrap();
+        bench.unit(SimInput::Received { endpoint: Endpoint::Serial, bytes: &bytes });
+        bench.run_renewed(300 * MS);
+        assert_eq!(bench.ended(), [EpochEnd::UnexpectedStatus], "{dialect:?}");
+    }
+}
+
+#[test]
+fn a_reconnected_unit_is_stopped_and_identified_anew_and_stays_at_zero() {
+    let mut bench = Bench::ready(Dialect::Sm4, 27);
+    bench.set(0, pulses(20));
+    bench.run_renewed(300 * MS);
+    bench.drive(DriverInput::Disconnected);
+    assert_eq!(bench.ended(), [EpochEnd::Disconnected]);
+    bench.to_host.clear();
+    bench.run(300 * MS);
+    let from = bench.sent.len();
+    bench.drive(DriverInput::Connected { generation: Generation(3) });
+    bench.run(300 * MS);
+    assert_eq!(bench.commands()[from..], [34, 62, 52, 68]);
+    bench.run_renewed(1000 * MS);
+    assert!(bench.silent() && bench.commands()[from + 4..].iter().all(|command| *command == 62));
+}
+
+#[test]
+fn more_width_or_rate_is_a_rise_as_more_current_is() {
+    let wave = |current, width, period| Wave {
+        current: Milliamps::from_microamps(current),
+        width: Microseconds::from_micros(width),
+        period: Microseconds::from_micros(period),
+    };
+    let base = wave(10_000, 200, 20_000);
+    let mut running = Running::new(EPOCH, 1, Mono::ORIGIN);
+    running.outputs[0].sent = Some(base);
+    running.outputs[0].acknowledged = Some(base);
+    for (next, rises) in [
+        (base, false),
+        (wave(9_500, 100, 30_000), false),
+        (wave(10_500, 200, 20_000), true),
+        (wave(9_000, 201, 20_000), true),
+        (wave(9_000, 200, 19_500), true),
+    ] {
+        assert_eq!(running.rises(&vec![Some(next)]), rises, "{next:?}");
+        running.outputs[0].wanted = Some(next);
+        assert!(!running.rises(&running.careful()), "{next:?}");
+    }
+    assert!(!running.rises(&vec![None]));
+    // Sent and not acknowledged: what it surely gives is the lower of both.
+    running.outputs[0].sent = Some(wave(8_000, 250, 20_000));
+    assert!(running.rises(&vec![Some(wave(8_500, 200, 20_000))]));
+    assert!(!running.rises(&vec![Some(wave(8_000, 200, 20_000))]));
+    running.outputs[0].acknowledged = None;
+    assert!(running.rises(&vec![Some(wave(500, 10, 20_000))]), "a channel that may be off is started by it");
 }
 
 #[test]
@@ -807,6 +877,16 @@ fn replays_and_damage_are_no_sign_of_life() {
     }
     assert_eq!(bench.reports.iter().filter(|(_, report)| *report == Report::Alive).count(), alive);
     assert!(replays(&bench) > 4);
+    // An answer of the right kind with another number does not stand for the one that is awaited.
+    bench.renew(600);
+    let awaited = bench.sent.last().unwrap();
+    assert_eq!(awaited.message.command(), 36);
+    let number = Splitter::new().push(awaited.packet.bytes()).remove(0).unwrap().number;
+    let data = codec::CurrentData::Channels { active: [true; 8], states: [1; 8] };
+    let forged = Message::MlGetCurrentDataAck { result: 0, data };
+    let bytes = codec::encode((number + 61) % 62, &forged, Dialect::Sm4).unwrap();
+    bench.drive(DriverInput::Received(&Received { endpoint: Endpoint::Serial, bytes }));
+    assert!(bench.ended().is_empty());
     bench.event(SimEvent::CorruptReplies(1));
     bench.run_renewed(600 * MS);
     assert!(bench.ended().is_empty(), "one damaged answer to a poll is survived");
