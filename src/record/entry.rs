@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::alarm::Cause;
 use crate::governor::{Entry, Interlock, Refusal};
 use crate::model::area::{AreaCode, Place, Side};
 use crate::model::capability::RateBasis;
@@ -652,6 +653,31 @@ const fn rate_basis_word(basis: RateBasis) -> &'static str {
         RateBasis::Calibrated => "calibrated",
         RateBasis::WorstCase => "worst_case",
     }
+}
+
+/// Every cause of an alarm, to find one by its code.
+const CAUSES: [Cause; 16] = [
+    Cause::StopUnconfirmed,
+    Cause::Mismatch,
+    Cause::LinkLost,
+    Cause::LeadOff,
+    Cause::DeviceFault,
+    Cause::StartedAtDevice,
+    Cause::RaisedAtDevice,
+    Cause::StoppedAtDevice,
+    Cause::OperatorGone,
+    Cause::OperatorAbsent,
+    Cause::RecordFailing,
+    Cause::Uncertain,
+    Cause::Defect,
+    Cause::Battery,
+    Cause::GuardGone,
+    Cause::Suspended,
+];
+
+/// Returns the cause of an alarm by its recorded code; `None` for one that a later version wrote.
+pub fn cause(code: &str) -> Option<Cause> {
+    CAUSES.into_iter().find(|cause| cause.code() == code)
 }
 
 /// Totals of one step at one place, as recorded in a seal. Truth lies between every `min` and its `max`.

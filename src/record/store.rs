@@ -153,7 +153,10 @@ impl Reader {
     pub(crate) fn in_memory(uri: &str) -> Result<Self, RecordError> {
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        Ok(Self { connection: Connection::open_with_flags(uri, flags)? })
+        let connection = Connection::open_with_flags(uri, flags)?;
+        // In memory both share one cache; without this a reader would hold up the writer.
+        connection.execute_batch("PRAGMA read_uncommitted = 1")?;
+        Ok(Self { connection })
     }
 
     /// Returns the connection, for the verifier.

@@ -5,12 +5,11 @@
 
 use jiff::tz::TimeZone;
 
-use crate::alarm::Cause;
 use crate::model::dose::Evidence;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::RecordError;
 use crate::record::entry::{
-    Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, SealReason, StoredEntry,
+    self, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, SealReason, StoredEntry,
 };
 use crate::record::store::{Reader, RecordedDose};
 use crate::units::{Hertz, Mono, SquareCentimetres};
@@ -255,6 +254,7 @@ impl Note {
             return;
         }
         out.push_str("\nNot certain\n");
+        let todo = entry::cause("uncertain").map_or("", |cause| cause.action(false));
         for recorded in doses {
             let dose = &recorded.dose;
             let why = if recorded.recovered {
@@ -271,7 +271,7 @@ impl Note {
                 clock_time(most.div_ceil(SECOND)),
                 dose.upper.intensity(),
                 clock_time(most.div_ceil(SECOND)),
-                Cause::Uncertain.action(false),
+                todo,
             );
             paragraph(out, "- ", &said);
         }
@@ -299,7 +299,7 @@ impl Note {
         let gun = device.is_some_and(|device| {
             self.steps.iter().any(|step| step.device == device && step.stimulation.is_none())
         });
-        CAUSES.iter().find(|cause| cause.code() == code).map_or_else(
+        entry::cause(code).map_or_else(
             || format!("{unit}: {}.", code.replace('_', " ")),
             |cause| format!("{} {}", cause.known(unit), cause.action(gun)),
         )
@@ -330,26 +330,6 @@ impl Event {
 
 /// Microseconds of a second.
 const SECOND: u64 = 1_000_000;
-
-/// Every cause of an alarm, to find one by its code.
-const CAUSES: [Cause; 16] = [
-    Cause::StopUnconfirmed,
-    Cause::Mismatch,
-    Cause::LinkLost,
-    Cause::LeadOff,
-    Cause::DeviceFault,
-    Cause::StartedAtDevice,
-    Cause::RaisedAtDevice,
-    Cause::StoppedAtDevice,
-    Cause::OperatorGone,
-    Cause::OperatorAbsent,
-    Cause::RecordFailing,
-    Cause::Uncertain,
-    Cause::Defect,
-    Cause::Battery,
-    Cause::GuardGone,
-    Cause::Suspended,
-];
 
 /// Returns pulse timing and electrodes, or the attachment.
 fn settings(step: &HeadStep) -> String {

@@ -1,4 +1,4 @@
-//! What only the writer's inside can show: a disk that refuses, and figures of the commit.
+//! What only the writer's inside can show: a disk that refuses.
 
 use super::*;
 use crate::governor::Entry;
@@ -106,25 +106,4 @@ fn nothing_is_written_behind_a_tail_of_someone_else() {
     other.execute_batch(copy).unwrap();
     journal.append(stamp(1), Seq(1), &Entry::Lease { alive: true }).unwrap();
     assert!(matches!(journal.commit(), Err(RecordError::Damaged { .. })));
-}
-
-/// Figures, not a judgement: `cargo test --lib journal -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints commit times of this machine"]
-fn commit_times() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
-    journal.begin(&head("s"), stamp(0)).unwrap();
-    journal.commit().unwrap();
-    let clock = crate::clock::Clock::start();
-    let mut micros: Vec<u64> = (1..=1000)
-        .map(|seq| {
-            let begin = clock.now();
-            journal.append(stamp(seq), Seq(seq), &Entry::Lease { alive: true }).unwrap();
-            journal.commit().unwrap();
-            u64::try_from(clock.now().since(begin).as_micros()).unwrap()
-        })
-        .collect();
-    micros.sort_unstable();
-    eprintln!("append and commit, 1000 times: p50 {} µs, p99 {} µs", micros[500], micros[990]);
 }
