@@ -682,6 +682,8 @@ async fn vanishing() {
     ask("kill-bus");
     let error = lost(&mut gun).await;
     assert!(matches!(error, LinkError::BusDead), "{error}");
+    let error = soon(gun.connect()).await.unwrap_err();
+    assert!(matches!(error, LinkError::BusDead), "it does not heal, and says so at once: {error}");
 }
 
 // ---- the process
