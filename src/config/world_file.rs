@@ -87,7 +87,7 @@ pub fn built_in() -> Source {
 }
 
 /// Reads a world; adds every problem found. A world comes back only when there was none.
-pub fn load(source: &Source, problems: &mut Vec<Problem>) -> Option<World> {
+pub fn judge(source: &Source, problems: &mut Vec<Problem>) -> Option<World> {
     let before = problems.len();
     let raw: RawWorld = source.parse(problems)?;
     let mut judge = Judge { source, problems };
@@ -284,7 +284,7 @@ mod tests {
 
     fn good(text: &str) -> World {
         let mut problems = Vec::new();
-        let world = load(&source(text), &mut problems);
+        let world = judge(&source(text), &mut problems);
         assert!(problems.is_empty(), "{problems:#?}");
         world.unwrap()
     }
@@ -345,7 +345,7 @@ kind = "kettle"
         );
         let source = source(&text);
         let mut problems = Vec::new();
-        assert_eq!(load(&source, &mut problems), None);
+        assert_eq!(judge(&source, &mut problems), None);
         let mut found: Vec<(&str, &str)> = problems
             .iter()
             .map(|problem| (&text[problem.span.clone().unwrap()], problem.message.as_str()))
@@ -382,7 +382,7 @@ kind = "kettle"
             ),
         ] {
             let mut problems = Vec::new();
-            assert_eq!(load(&source(&format!("{HEAD}{rest}")), &mut problems), None);
+            assert_eq!(judge(&source(&format!("{HEAD}{rest}")), &mut problems), None);
             let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
             assert_eq!(messages, [message]);
         }
