@@ -1,1 +1,229 @@
-//! To be filled.
+//! The limit chain: nine owners, the tightest wins and is named in words; two tiers.
+
+use std::time::Duration;
+
+use doseward::governor::{Act, Refusal, Verdict, limits};
+use doseward::model::command::Intensity;
+use doseward::model::limit::{LimitOwner, Limits};
+use doseward::model::plan::Plan;
+use doseward::model::session::Discomfort;
+use doseward::units::{Hertz, Milliamps, RawSpeed};
+
+use crate::support::bench::Bench;
+use crate::support::plans::{microamps, milliamps, raw, three_steps};
+
+/// A plan whose first step has a limit of this owner alone, at 20 mA; ceiling and full scale lie above.
+fn with_owner(owner: LimitOwner) -> Plan {
+    let mut plan = three_steps();
+    let step = &mut plan.steps[0];
+    for other in LimitOwner::ALL {
+        step.chain.get_mut(other).limits = Limits::default();
+    }
+    step.chain.get_mut(owner).limits.current = Some(Milliamps::from_milliamps(20));
+    step.chain.get_mut(owner).said = "set by Dr K. on 12 Nov".to_owned();
+    plan
+}
+
+fn refused(bench: &mut Bench, step: u8, asked: Intensity) -> Refusal {
+    match bench.set(step, asked) {
+        Verdict::Refused(refusal) => refusal,
+        other => panic!("{asked} was not refused: {other:?}"),
+    }
+}
+
+/// SR-08, SR-31: asking one device step above each owner's limit in turn is refused with that owner in words.
+#[test]
+fn sr_08_asking_above_each_owner_in_turn_is_refused_in_that_owners_words() {
+    let words = [
+        (LimitOwner::Device, "Limit of the unit"),
+        (LimitOwner::Site, "Limit of this clinic"),
+        (LimitOwner::Protocol, "Limit of the protocol"),
+        (LimitOwner::Clearance, "Limit of the clearance"),
+        (LimitOwner::Plan, "Limit of the plan"),
+        (LimitOwner::Area, "Limit of this area"),
+    ];
+    for (owner, expected) in words {
+        let mut bench = Bench::ready(with_owner(owner));
+        bench.arm(1);
+        assert!(matches!(bench.set(1, milliamps(20)), Verdict::Granted { .. }), "{owner:?}: at the limit");
+        bench.pass(Duration::from_secs(5));
+        let text = refused(&mut bench, 1, microamps(20_500)).to_string();
+        println!("{owner:?}: {text}");
+        assert!(text.contains("Asked 20.5 mA, allowed 20 mA"), "{text}");
+        assert!(text.contains(expected) && text.contains("Dr K."), "{text}");
+        assert!(text.contains("Nothing has changed: 20 mA"), "{text}");
+    }
+    ceiling_operator_and_comfort_are_named();
+}
+
+fn ceiling_operator_and_comfort_are_named() {
+    let mut plan = with_owner(LimitOwner::Site);
+    plan.steps[0].chain.get_mut(LimitOwner::Site).limits = Limits::default();
+    let mut bench = Bench::ready(plan);
+    bench.arm(1);
+    let text = refused(&mut bench, 1, microamps(60_500)).to_string();
+    println!("Ceiling: {text}");
+    assert!(text.contains("doseward's own ceiling") && text.contains("allowed 60 mA"), "{text}");
+
+    bench.act(Act::OperatorLimit { step: 1, limit: Some(milliamps(8)) });
+    let text = refused(&mut bench, 1, microamps(8_500)).to_string();
+    println!("Operator: {text}");
+    assert!(text.contains("Your own limit") && text.contains("allowed 8 mA"), "{text}");
+
+    bench.set(1, milliamps(8));
+    bench.pass(Duration::from_secs(3));
+    bench.act(Act::Comfort { step: 1, score: Discomfort::new(7).unwrap() });
+    let text = refused(&mut bench, 1, microamps(6_500)).to_string();
+    println!("Comfort: {text}");
+    assert!(text.contains("discomfort") && text.contains("allowed 6 mA"), "{text}");
+}
+
+/// SR-08: over all 2^7 present/absent combinations the limit is the smallest present one and its owner is named.
+#[test]
+fn sr_08_the_tightest_of_every_combination_of_owners_wins() {
+    let movable = [
+        (LimitOwner::Site, 18u32),
+        (LimitOwner::Protocol, 16),
+        (LimitOwner::Clearance, 14),
+        (LimitOwner::Plan, 12),
+        (LimitOwner::Area, 10),
+        (LimitOwner::Operator, 8),
+        (LimitOwner::Comfort, 6),
+    ];
+    for present in 0u32..128 {
+        let mut plan = with_owner(LimitOwner::Device);
+        let (mut expected, mut owner, mut operator, mut comfort) = (20u32, LimitOwner::Device, None, None);
+        for (bit, (of, at)) in movable.iter().enumerate() {
+            if present & (1 << bit) == 0 {
+                continue;
+            }
+            (expected, owner) = (*at, *of);
+            match of {
+                LimitOwner::Operator => operator = Some(milliamps(*at)),
+                LimitOwner::Comfort => comfort = Some(milliamps(*at)),
+                _ => plan.steps[0].chain.get_mut(*of).limits.current = Some(Milliamps::from_milliamps(*at)),
+            }
+        }
+        let binding = limits::binding(&plan.steps[0], &plan.devices[0].capability, operator, comfort);
+        assert_eq!(
+            (binding.allowed, binding.owner),
+            (milliamps(expected), owner),
+            "combination {present:07b}"
+        );
+    }
+}
+
+/// SR-09, SR-10: the density of the smaller electrode binds, not that of the larger.
+#[test]
+fn sr_10_the_smallest_electrode_decides() {
+    use doseward::model::plan::Applicator;
+    use doseward::units::{Microseconds, SquareCentimetres};
+    let mut plan = with_owner(LimitOwner::Device);
+    plan.steps[0].chain.get_mut(LimitOwner::Device).limits = Limits::default();
+    let stimulation = plan.steps[0].stimulation.as_mut().unwrap();
+    stimulation.width = Microseconds::from_micros(250);
+    stimulation.period = Microseconds::from_micros(7_000);
+    let Applicator::Electrodes(pair) = &mut plan.steps[0].applicator else { panic!("electrodes") };
+    pair[1].contact = SquareCentimetres::from_square_millimetres(400);
+    let binding = limits::binding(&plan.steps[0], &plan.devices[0].capability, None, None);
+    assert_eq!(binding.kind, "current density");
+    // 8 mA r.m.s. over a duty of 2·250/7000.
+    let by_hand = 8.0 / (2.0f64 * 250.0 / 7_000.0).sqrt();
+    let allowed = f64::from(binding.allowed.magnitude()) / 1000.0;
+    assert!(allowed <= by_hand && allowed > by_hand - 0.5, "{allowed} of {by_hand}");
+}
+
+/// An uncalibrated gun: 40, 35, 25, 20 Hz allow raw 2400, 2100, 1500, 1200.
+#[test]
+fn worst_case_reading_of_an_uncalibrated_gun() {
+    for (hertz, expected) in [(40, 2400), (35, 2100), (25, 1500), (20, 1200)] {
+        let mut plan = three_steps();
+        plan.steps[2].chain.get_mut(LimitOwner::Area).limits.stroke_rate = Some(Hertz::from_hertz(hertz));
+        let binding = limits::binding(&plan.steps[2], &plan.devices[1].capability, None, None);
+        assert_eq!(binding.allowed, raw(expected));
+        let mut bench = Bench::ready(plan);
+        bench.arm(3);
+        refused(&mut bench, 3, raw(expected + 1));
+        assert!(matches!(bench.set(3, raw(expected)), Verdict::Granted { .. }));
+    }
+}
+
+/// Two tiers: above usual a reason is asked once per step; above the limit no reason helps.
+#[test]
+fn sr_31_above_usual_needs_a_reason_above_the_limit_is_no() {
+    let mut plan = with_owner(LimitOwner::Protocol);
+    plan.steps[0].usual.current = Some(Milliamps::from_milliamps(10));
+    let mut bench = Bench::ready(plan);
+    bench.arm(1);
+    assert_eq!(
+        bench.set(1, milliamps(12)),
+        Verdict::NeedsReason { asked: milliamps(12), usual: milliamps(10) }
+    );
+    let reason = Some("thick tissue over the muscle".to_owned());
+    let request = bench.act(Act::Set { step: 1, intensity: milliamps(12), reason: reason.clone() });
+    bench.pass(Duration::from_secs(4));
+    assert!(matches!(bench.verdict(request), Some(Verdict::Granted { .. })));
+    assert!(matches!(bench.set(1, milliamps(14)), Verdict::Granted { .. }), "the reason holds for the step");
+    let request = bench.act(Act::Set { step: 1, intensity: milliamps(21), reason });
+    bench.pass(Duration::from_millis(20));
+    assert!(matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::Limit { .. }))));
+}
+
+/// A request between zero and the floor of a gun is refused, never raised; off the grid it is floored, never up.
+#[test]
+fn below_the_floor_is_refused_and_off_the_grid_is_floored() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    assert!(matches!(refused(&mut bench, 3, raw(999)), Refusal::BelowFloor { .. }));
+    bench.arm(1);
+    assert_eq!(bench.set(1, microamps(5_900)), Verdict::Granted { target: Some(microamps(5_500)) });
+    assert_eq!(
+        limits::floor_to_grid(raw(999), &three_steps().devices[1].capability.intensity),
+        Intensity::Speed(RawSpeed::ZERO)
+    );
+}
+
+/// A pattern over a ceiling cannot even be armed.
+#[test]
+fn sr_09_a_pattern_over_a_ceiling_is_not_armed() {
+    use doseward::units::Microseconds;
+    type Change = fn(&mut Plan);
+    let changes: [(&str, Change); 3] = [
+        ("width", |plan| {
+            plan.steps[0].stimulation.as_mut().unwrap().width = Microseconds::from_micros(251);
+        }),
+        ("period", |plan| {
+            plan.steps[0].stimulation.as_mut().unwrap().period = Microseconds::from_micros(6_500);
+        }),
+        ("on", |plan| {
+            let stimulation = plan.steps[1].stimulation.as_mut().unwrap();
+            stimulation.cycle.as_mut().unwrap().on = Duration::from_secs(21);
+        }),
+    ];
+    for (name, change) in changes {
+        let mut plan = three_steps();
+        change(&mut plan);
+        let mut bench = Bench::ready(plan);
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: if name == "on" { 2 } else { 1 } });
+        let verdict = bench.verdict(request);
+        assert!(matches!(verdict, Some(Verdict::Refused(Refusal::Pattern { .. }))), "{name}: {verdict:?}");
+    }
+}
+
+/// SR-04, design 3.12: a stimulator that does not stop by itself and a gun that nobody holds are not armed.
+#[test]
+fn sr_04_units_that_cannot_stop_themselves_are_refused_or_held_by_a_person() {
+    let mut plan = three_steps();
+    plan.devices[0].capability.keep_alive = None;
+    plan.steps[2].held_by = None;
+    let mut bench = Bench::ready(plan);
+    bench.idle_answers();
+    for step in [1, 3] {
+        let request = bench.act(Act::Arm { step });
+        assert!(
+            matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::Interlock(_)))),
+            "step {step}"
+        );
+    }
+}

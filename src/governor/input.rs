@@ -69,6 +69,8 @@ pub enum Input {
     ClockSane(bool),
     /// The machine slept.
     Suspended,
+    /// The session ends: every open dose is closed at its upper end. Stop first.
+    Close,
 }
 
 /// How the record does.

@@ -1,169 +1,209 @@
-//! THE safety core: a pure machine between people and drivers.
+//! THE safety core: a pure machine between people and drivers. The only maker of `Cleared<Command>`.
+//!
+//! `advance(now, input, out)` handles one input and appends every order, in order; `deadline()` says when it must be
+//! called again. It cannot fail, block or read anything but its arguments; an earlier `now` counts as no time passed.
+//!
+//! A step of the plan:
+//!
+//! ```text
+//!             Arm            Ready              Set (durable)           limit near, Finish
+//!  Waiting --------> Arming --------> Armed ----------------> Running --------------------> Finishing
+//!     ^                 |                |                        |                             |
+//!     | Arm             |                +--- hold, lapse --------+--> Held --- Resume -> Arming |
+//!     |                 |                                         |                             v
+//!     +------ Ended(reason) <--- stop, fault, own button, STOP ALL, end of the epoch --- Ended(Completed)
+//! ```
+//!
+//! Invariants:
+//! - setpoint ≤ the tightest of nine limits at every `Drive`; the binding one is named in every answer;
+//! - a rise is appended first and driven when it is durable and judged again; a stop or decrease waits for nothing;
+//! - hold and stop are one frame of the unit: it ends the epoch, every channel of the unit goes to zero;
+//! - output is at zero at or before every duration limit;
+//! - losing an interlock lowers output, regaining it raises nothing.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `input`, `output`, `words` | what happens, what is ordered, how a refusal reads |
+//! | `limits` | ceilings, electrical limits, the chain |
+//! | `interlock` | what must hold to arm and to rise |
+//! | `request` | what people ask |
+//! | `report` | what drivers report |
+//! | `stop` | stop, hold, end of a step, reset |
+//! | `tick` | everything that time does |
+//! | `rise` | titration and program ramp |
+//! | `ledger`, `book` | what may have been given, and its entries |
+//! | `state`, `view` | what is remembered, what a screen shows |
+#![deny(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+// Unit tests compute with plain numbers and check against floating-point formulas on purpose.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::float_arithmetic,
+        reason = "test oracles compute plainly"
+    )
+)]
 
+mod book;
 pub mod input;
+mod interlock;
+mod ledger;
+pub mod limits;
 pub mod output;
+mod report;
+mod request;
+mod rise;
+mod state;
+mod stop;
+mod tick;
+mod view;
+mod words;
 
 pub use input::{Act, Input, RecordHealth, Request, RequestId, Seq, Version};
 pub use output::{Cleared, Entry, Interlock, Output, Refusal, Verdict};
+pub use view::{Phase, Snapshot, StepState, StepView, StopView, UnitView};
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::alarm::Alarm;
-use crate::model::command::{Generation, Intensity};
-use crate::model::limit::LimitOwner;
-use crate::model::plan::Plan;
-use crate::model::session::StopReason;
+use crate::governor::interlock::Common;
+use crate::governor::state::{StepRun, Unit};
+use crate::model::capability::Capability;
+use crate::model::command::{CommandId, DeviceId, Generation};
+use crate::model::dose::DoseId;
+use crate::model::plan::{Plan, Step};
 use crate::units::Mono;
+
+/// How many verdicts are kept for requests that come twice.
+const VERDICTS_KEPT: usize = 256;
 
 /// What the runtime sets once for a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Length of the operator's lease, 1–3 s (design 4).
+    /// Length of the operator's lease, cut to 1–3 s (design 4).
     pub lease: Duration,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(2) }
+    }
+}
+
 /// The safety core of one session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Governor {
     plan: Plan,
+    settings: Settings,
+    now: Mono,
+    version: Version,
+    last_seq: Seq,
+    durable: Seq,
+    last_command: CommandId,
+    last_dose: DoseId,
+    last_generation: Generation,
+    latched: Option<Generation>,
+    common: Common,
+    units: Vec<Unit>,
+    runs: Vec<StepRun>,
+    alarms: BTreeSet<Alarm>,
+    verdicts: BTreeMap<RequestId, Option<Verdict>>,
+    last_action: Mono,
 }
 
 impl Governor {
     /// Makes the governor of one session. Everything is at zero, nothing is armed, every interlock is open.
-    pub fn new(plan: Plan, _settings: Settings, _now: Mono) -> Self {
-        Self { plan }
+    pub fn new(plan: Plan, settings: Settings, now: Mono) -> Self {
+        let lease = settings.lease.clamp(Duration::from_secs(1), Duration::from_secs(3));
+        let units = plan.devices.iter().map(|_| Unit::new(now)).collect();
+        let runs = plan.steps.iter().map(|step| StepRun::new(step.target.zero(), now)).collect();
+        Self {
+            plan,
+            settings: Settings { lease },
+            now,
+            version: Version(0),
+            last_seq: Seq(0),
+            durable: Seq(0),
+            last_command: CommandId(0),
+            last_dose: DoseId(0),
+            last_generation: Generation(0),
+            latched: None,
+            common: Common::new(),
+            units,
+            runs,
+            alarms: BTreeSet::new(),
+            verdicts: BTreeMap::new(),
+            last_action: now,
+        }
     }
 
     /// Advances to `now`, handles one input, appends what must be done, in order.
-    pub fn advance(&mut self, _now: Mono, _input: Input, _out: &mut Vec<Output>) {}
-
-    /// Returns when `advance` must next be called with `Input::Tick`, if ever.
-    pub fn deadline(&self) -> Option<Mono> {
-        None
-    }
-
-    /// Returns what a screen shows.
-    pub fn snapshot(&self, now: Mono) -> Snapshot {
-        Snapshot {
-            at: now,
-            version: Version(0),
-            latched: None,
-            steps: Vec::new(),
-            units: Vec::new(),
-            alarms: Vec::new(),
+    pub fn advance(&mut self, now: Mono, input: Input, out: &mut Vec<Output>) {
+        let now = self.now.max(now);
+        self.now = now;
+        // A stop comes before everything that time would do, so that nothing stands in front of it.
+        if let Input::Stop { by, reason } = input {
+            self.stop_all(now, by, reason, out);
+            self.tick(now, out);
+            return;
         }
+        self.tick(now, out);
+        match input {
+            Input::Tick | Input::Stop { .. } => {}
+            Input::Request(request) => self.request(now, request, out),
+            Input::Report { device, report } => self.report(now, device, report, out),
+            Input::Link { device, up } => self.link(now, device, up, out),
+            Input::Heartbeat { issued } => self.heartbeat(now, issued, out),
+            Input::Unseen => self.unseen(now, out),
+            Input::Durable { seq } => self.became_durable(now, seq, out),
+            Input::Record(health) => self.record_health(now, health, out),
+            Input::Guard { present } => self.guard(now, present, out),
+            Input::ClockSane(sane) => self.common.clock_sane = sane,
+            Input::Suspended => self.suspended(now, out),
+            Input::Close => self.close(now, out),
+        }
+        self.tick(now, out);
     }
 
     /// Returns the plan that governs.
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
-}
 
-/// What a screen shows: the state at one instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Issue time; a heartbeat echoes it.
-    pub at: Mono,
-    /// Grows with every visible change.
-    pub version: Version,
-    /// The STOP ALL that is latched, if any.
-    pub latched: Option<Generation>,
-    /// One per step of the plan.
-    pub steps: Vec<StepView>,
-    /// One per unit of the plan.
-    pub units: Vec<UnitView>,
-    /// Alarms, highest and newest first.
-    pub alarms: Vec<Alarm>,
-}
+    /// Returns a unit's number of the newest stop asked of it.
+    pub fn generation(&self, device: DeviceId) -> Generation {
+        self.unit(device).map_or(Generation(0), |unit| unit.stop.generation)
+    }
 
-/// One step as a screen shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StepView {
-    /// Number in the plan.
-    pub number: u8,
-    /// Where it is.
-    pub state: StepState,
-    /// Last asked.
-    pub asked: Intensity,
-    /// Most that may be asked.
-    pub allowed: Intensity,
-    /// Whose limit that is.
-    pub owner: LimitOwner,
-    /// Commanded at this instant.
-    pub setpoint: Intensity,
-    /// What the unit reports, when it does; else what it acknowledged.
-    pub delivered: Option<Intensity>,
-    /// What a program ramp may return to.
-    pub envelope: Intensity,
-    /// Time left of the step.
-    pub left: Duration,
-    /// Time left on the area in this session.
-    pub area_left: Duration,
-    /// Program phase.
-    pub phase: Phase,
-}
+    fn step(&self, index: usize) -> Option<&Step> {
+        self.plan.steps.get(index)
+    }
 
-/// Where a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepState {
-    /// Not yet touched.
-    Waiting,
-    /// Its unit is being prepared.
-    Arming,
-    /// Ready, at zero.
-    Armed,
-    /// Giving output (or in the rest of a cycle).
-    Running,
-    /// At zero, resumable from zero.
-    Held,
-    /// Ramping down to its ordinary end.
-    Finishing,
-    /// Over.
-    Ended(StopReason),
-}
+    fn unit(&self, device: DeviceId) -> Option<&Unit> {
+        self.units.get(usize::from(device.0))
+    }
 
-/// Phase of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// No ON:OFF cycle.
-    Continuous,
-    /// Rising to the envelope.
-    RampUp,
-    /// Plateau.
-    On,
-    /// Falling to zero.
-    RampDown,
-    /// Rest.
-    Off,
-}
+    fn unit_mut(&mut self, device: DeviceId) -> Option<&mut Unit> {
+        self.units.get_mut(usize::from(device.0))
+    }
 
-/// One unit as a screen shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnitView {
-    /// Link.
-    pub up: bool,
-    /// Since its last valid answer; `None`: never.
-    pub silent: Option<Duration>,
-    /// Percent, when known.
-    pub battery: Option<u8>,
-    /// The newest stop, and how far it is.
-    pub stop: StopView,
-}
+    fn capability(&self, device: DeviceId) -> Option<&Capability> {
+        self.plan.devices.get(usize::from(device.0)).map(|planned| &planned.capability)
+    }
 
-/// How far a unit's newest stop is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopView {
-    /// None is pending.
-    None,
-    /// Asked, not on the wire.
-    Asked,
-    /// On the wire.
-    Written,
-    /// Proven, in this long.
-    Confirmed(Duration),
-    /// Not proven after a second.
-    Unconfirmed,
-    /// A person stated it.
-    Stated,
+    /// Returns the positions of the steps that use a unit.
+    fn steps_of(&self, device: DeviceId) -> Vec<usize> {
+        let steps = self.plan.steps.iter().enumerate();
+        steps.filter(|(_, step)| step.device == device).map(|(index, _)| index).collect()
+    }
+
+    fn devices(&self) -> impl Iterator<Item = DeviceId> + use<> {
+        let count = u8::try_from(self.units.len()).unwrap_or(u8::MAX);
+        (0..count).map(DeviceId)
+    }
+
+    fn bump(&mut self) {
+        self.version = Version(self.version.0.saturating_add(1));
+    }
 }

@@ -169,6 +169,16 @@ pub enum Refusal {
     Stale,
     /// The intent took longer than 500 ms to reach the disk.
     TooSlow,
+    /// The step's pattern or time lies over a limit; nothing of it can run.
+    Pattern {
+        /// What, in words.
+        what: String,
+    },
+    /// The unit cannot be driven.
+    Unit {
+        /// Why, in words.
+        why: String,
+    },
     /// No such step.
     NoSuchStep {
         /// What was asked.
@@ -277,6 +287,15 @@ pub enum Entry {
         /// Why.
         reason: StopReason,
         /// The stop's generation; 0 for a finish.
+        generation: Generation,
+    },
+    /// Output of a step went to zero and may be resumed from zero.
+    Held {
+        /// Step.
+        step: u8,
+        /// Why.
+        reason: StopReason,
+        /// The stop's generation.
         generation: Generation,
     },
     /// STOP ALL.

@@ -1,0 +1,141 @@
+//! Interlocks: conditions that must hold for output to rise or to continue.
+//!
+//! Losing one lowers output; regaining it never raises it.
+
+use std::time::Duration;
+
+use crate::governor::input::RecordHealth;
+use crate::governor::output::{Interlock, Refusal};
+use crate::governor::{Governor, limits};
+use crate::model::protocol::Modality;
+use crate::units::Mono;
+
+/// No start below this charge, percent.
+const BATTERY_START_MIN: u8 = 15;
+/// An echo of an older snapshot renews nothing (SR-47).
+const ECHO_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// Conditions that hold for all units at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    /// End of the operator's lease.
+    pub(crate) lease_until: Option<Mono>,
+    pub(crate) record: RecordHealth,
+    /// Since when the record has not been healthy.
+    pub(crate) record_bad_since: Option<Mono>,
+    pub(crate) guard: bool,
+    pub(crate) clock_sane: bool,
+    pub(crate) read_back: bool,
+}
+
+impl Common {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lease_until: None,
+            record: RecordHealth::Slow,
+            record_bad_since: None,
+            guard: false,
+            clock_sane: false,
+            read_back: false,
+        }
+    }
+
+    /// Returns whether the operator's lease is alive.
+    pub(crate) fn lease_alive(&self, now: Mono) -> bool {
+        self.lease_until.is_some_and(|until| now < until)
+    }
+
+    /// Takes an echo of the snapshot issued at `issued`. Buffered, replayed and future echoes renew nothing.
+    pub(crate) fn heartbeat(&mut self, now: Mono, issued: Mono, lease: Duration) {
+        if issued > now || now.since(issued) > ECHO_AGE_MAX {
+            return;
+        }
+        let until = issued.saturating_add(lease);
+        self.lease_until = Some(self.lease_until.map_or(until, |present| present.max(until)));
+    }
+
+    fn open(&self, now: Mono) -> Option<Interlock> {
+        if !self.read_back {
+            return Some(Interlock::ReadBack);
+        }
+        if !self.guard {
+            return Some(Interlock::GuardPresent);
+        }
+        if !self.clock_sane {
+            return Some(Interlock::ClockSane);
+        }
+        if self.record != RecordHealth::Healthy {
+            return Some(Interlock::RecordDurable);
+        }
+        if !self.lease_alive(now) {
+            return Some(Interlock::OperatorPresent);
+        }
+        None
+    }
+}
+
+impl Governor {
+    /// Returns why a step may not be armed now.
+    pub(super) fn arm_blocked(&self, index: usize, now: Mono) -> Option<Refusal> {
+        if let Some(generation) = self.latched {
+            return Some(Refusal::Stopped { generation });
+        }
+        if let Some(interlock) = self.common.open(now) {
+            return Some(Refusal::Interlock(interlock));
+        }
+        let step = self.step(index)?;
+        if let Some(what) = limits::pattern_over_limit(step) {
+            return Some(Refusal::Pattern { what });
+        }
+        let unit = self.unit(step.device)?;
+        if let Some(why) = &unit.unusable {
+            return Some(Refusal::Unit { why: why.clone() });
+        }
+        let capability = self.capability(step.device)?;
+        match step.modality {
+            Modality::Tens | Modality::Nmes if capability.keep_alive.is_none() => {
+                return Some(Refusal::Interlock(Interlock::StopsByItself));
+            }
+            Modality::Percussion if capability.keep_alive.is_none() && step.held_by.is_none() => {
+                return Some(Refusal::Interlock(Interlock::HeldByPerson));
+            }
+            Modality::Tens | Modality::Nmes | Modality::Percussion => {}
+        }
+        if unit.battery.is_some_and(|percent| percent < BATTERY_START_MIN) {
+            return Some(Refusal::Interlock(Interlock::Battery));
+        }
+        if !unit.up || !self.is_fresh(index, now) {
+            return Some(Refusal::Interlock(Interlock::LinkFresh));
+        }
+        if !unit.ready && !unit.proven_zero() {
+            return Some(Refusal::NotProven { device: step.device });
+        }
+        None
+    }
+
+    /// Returns why output of a step may not rise now.
+    pub(super) fn rise_blocked(&self, index: usize, now: Mono) -> Option<Refusal> {
+        if let Some(generation) = self.latched {
+            return Some(Refusal::Stopped { generation });
+        }
+        if let Some(interlock) = self.common.open(now) {
+            return Some(Refusal::Interlock(interlock));
+        }
+        let unit = self.unit(self.step(index)?.device)?;
+        if !unit.up || !unit.ready || !self.is_fresh(index, now) {
+            return Some(Refusal::Interlock(Interlock::LinkFresh));
+        }
+        let run = self.runs.get(index)?;
+        run.locked_until.filter(|until| now < *until).map(|until| Refusal::Locked { left: until.since(now) })
+    }
+
+    /// Returns whether a step's unit has answered within its suspect time.
+    fn is_fresh(&self, index: usize, now: Mono) -> bool {
+        let Some(step) = self.step(index) else {
+            return false;
+        };
+        let silent = self.unit(step.device).and_then(|unit| unit.silent(now));
+        let suspect = self.capability(step.device).map(|capability| capability.telemetry.suspect);
+        matches!((silent, suspect), (Some(silent), Some(suspect)) if silent <= suspect)
+    }
+}

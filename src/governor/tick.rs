@@ -1,0 +1,595 @@
+//! Everything that time does: lapses, durations, rises, cycles, renewals, progress rows.
+//!
+//! Every timer moves itself forward when it fires, so `deadline()` never stands still.
+
+use std::time::Duration;
+
+use crate::alarm::{Alarm, Cause};
+use crate::governor::input::RecordHealth;
+use crate::governor::output::{Cleared, Entry, Output, Refusal};
+use crate::governor::rise::{self, Want};
+use crate::governor::stop::After;
+use crate::governor::{Governor, Phase, Seq, StepState, StopView, limits};
+use crate::model::capability::IntensityRange;
+use crate::model::command::{Command, DeviceId, Intensity, Setpoint};
+use crate::model::plan::Step;
+use crate::model::protocol::Modality;
+use crate::model::session::StopReason;
+use crate::units::Mono;
+
+/// An intent that takes longer to the disk is void (design 3.4).
+const INTENT_LIFE: Duration = Duration::from_millis(500);
+/// Spacing of renewals while an epoch runs.
+const RENEW_EVERY: Duration = Duration::from_millis(200);
+/// Length of a renewal; several are lost before output ends.
+const RENEW_FOR: Duration = Duration::from_millis(800);
+/// Spacing of progress rows (design 4).
+pub(crate) const PROGRESS_EVERY: Duration = Duration::from_millis(900);
+/// A stop not proven by then is a high alarm.
+const STOP_PROOF: Duration = Duration::from_secs(1);
+/// A unit that is not ready this long after `Prepare` is stopped.
+const PREPARE_WITHIN: Duration = Duration::from_secs(5);
+/// Length of the ordinary end of a step.
+const FINISH_RAMP: Duration = Duration::from_millis(400);
+/// Zero is commanded this long before a duration limit, so that the unit is at zero when it comes.
+const FINISH_MARGIN: Duration = Duration::from_millis(300);
+/// Spacing of the updates of a finish.
+const FINISH_EVERY: Duration = Duration::from_millis(100);
+/// Outputs come down when the record has not been healthy for this long (design 4: within 5 s).
+const RECORD_PATIENCE: Duration = Duration::from_secs(4);
+/// Answer to "are you there" within this.
+const PRESENCE_ANSWER: Duration = Duration::from_secs(30);
+/// A late call catches up at most this many phases of a cycle.
+const CATCH_UP_MAX: usize = 64;
+
+/// Returns what a step's channel is told for an intensity.
+pub(crate) fn setpoint(step: &Step, intensity: Intensity) -> Option<Setpoint> {
+    match intensity {
+        Intensity::Current(current) => step.stimulation.map(|stimulation| Setpoint::Pulses {
+            current,
+            width: stimulation.width,
+            period: stimulation.period,
+        }),
+        Intensity::Speed(speed) => Some(Setpoint::Speed(speed)),
+        Intensity::Level(level) => Some(Setpoint::Level(level)),
+    }
+}
+
+impl Governor {
+    /// Does everything that is due at `now`.
+    pub(super) fn tick(&mut self, now: Mono, out: &mut Vec<Output>) {
+        self.tick_lease(now, out);
+        self.tick_record(now, out);
+        for device in self.devices() {
+            self.tick_unit(now, device, out);
+        }
+        for index in 0..self.runs.len() {
+            self.tick_intent(now, index, out);
+            self.tick_end(now, index, out);
+            self.tick_finish(now, index, out);
+            self.tick_program(now, index, out);
+            self.tick_titration(now, index, out);
+            self.tick_presence(now, index, out);
+            self.tick_ledger(now, index, out);
+        }
+        for device in self.devices() {
+            self.tick_renewal(now, device, out);
+        }
+    }
+
+    /// Returns when `advance` must next be called with `Input::Tick`, if ever.
+    pub fn deadline(&self) -> Option<Mono> {
+        let units = self.devices().filter_map(|device| self.unit_deadline(device));
+        let steps = (0..self.runs.len()).filter_map(|index| self.step_deadline(index));
+        let record = self.common.record_bad_since.filter(|_| self.any_live());
+        let record = record.map(|since| since.saturating_add(RECORD_PATIENCE));
+        units.chain(steps).chain(self.common.lease_until).chain(record).min()
+    }
+
+    fn any_live(&self) -> bool {
+        self.units.iter().any(|unit| unit.ready || unit.preparing)
+    }
+
+    fn unit_deadline(&self, device: DeviceId) -> Option<Mono> {
+        let (unit, capability) = (self.unit(device)?, self.capability(device)?);
+        let silence = unit.last_alive.filter(|_| unit.ready).map(|alive| {
+            let suspect = alive.saturating_add(capability.telemetry.suspect);
+            if suspect > self.now { suspect } else { alive.saturating_add(capability.telemetry.lost) }
+        });
+        let proof_open = matches!(unit.stop.view, StopView::Asked | StopView::Written);
+        let proof = (proof_open && unit.known).then(|| unit.stop.asked_at.saturating_add(STOP_PROOF));
+        let prepare = unit.preparing.then(|| unit.prepared_at.saturating_add(PREPARE_WITHIN));
+        let renew = unit.renew_at.filter(|_| unit.ready);
+        [silence, proof, prepare, renew].into_iter().flatten().min()
+    }
+
+    fn step_deadline(&self, index: usize) -> Option<Mono> {
+        let (step, run) = (self.step(index)?, self.runs.get(index)?);
+        let intent = run.pending.as_ref().map(|pending| pending.at.saturating_add(INTENT_LIFE));
+        let end = run.on_since.filter(|_| run.state == StepState::Running).and_then(|_| {
+            let (left, _) = self.left(index, self.now)?;
+            Some(self.now.saturating_add(left).saturating_sub(self.finish_lead(index)))
+        });
+        let finish = run.finishing.map(|finish| finish.next);
+        let program = run.program.filter(|_| run.state == StepState::Running).map(|p| p.deadline());
+        let rises = run.state == StepState::Running && run.target.magnitude() > run.setpoint.magnitude();
+        let titration = (rises && self.titration_phase(index)).then_some(run.rise_at);
+        let presence = (run.state == StepState::Running).then(|| match run.asked_present {
+            Some(asked) => asked.saturating_add(PRESENCE_ANSWER),
+            None => self.last_action.saturating_add(patience(step.modality)),
+        });
+        let uncertain = run.ledger.is_uncertain().then(|| self.runs_on_until(index)).flatten();
+        let timers = [intent, end, finish, program, titration, presence, uncertain];
+        let books = [run.progress_at, run.ledger.split_due(), run.locked_until];
+        timers.into_iter().chain(books).flatten().min()
+    }
+
+    fn tick_lease(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.common.lease_until.is_some_and(|until| now >= until) {
+            self.common.lease_until = None;
+            self.lease_lapsed(now, out);
+        }
+    }
+
+    pub(super) fn lease_lapsed(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let live = self.any_live();
+        self.hold_all(now, StopReason::HeartbeatLost, out);
+        self.append(now, Entry::Lease { alive: false }, out);
+        if live {
+            self.alarm(now, Cause::OperatorGone, None, None, out);
+        }
+    }
+
+    fn tick_record(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let Some(since) = self.common.record_bad_since else {
+            return;
+        };
+        let failing = self.common.record == RecordHealth::Failing;
+        if self.any_live() && (failing || now.since(since) >= RECORD_PATIENCE) {
+            self.hold_all(now, StopReason::OtherText, out);
+            self.alarm(now, Cause::RecordFailing, None, None, out);
+        }
+    }
+
+    fn tick_unit(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        let Some((unit, capability)) = self.unit(device).zip(self.capability(device)) else {
+            return;
+        };
+        let lost = unit.ready && unit.silent(now).is_none_or(|silent| silent >= capability.telemetry.lost);
+        let slow = unit.preparing && now.since(unit.prepared_at) >= PREPARE_WITHIN;
+        let unproven = unit.known
+            && matches!(unit.stop.view, StopView::Asked | StopView::Written)
+            && now.since(unit.stop.asked_at) >= STOP_PROOF;
+        if lost {
+            self.link_lost(now, device, out);
+        } else if slow {
+            self.zero_unit(now, device, None, After::End(StopReason::DeviceFault), out);
+            self.alarm(now, Cause::DeviceFault, Some(device), None, out);
+        } else if unproven {
+            self.stop_unproven(now, device, out);
+        }
+    }
+
+    /// A unit that gave output is silent or gone: stop it, and what it gave since its last answer is in doubt.
+    pub(super) fn link_lost(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        let since = self.unit(device).and_then(|unit| unit.last_alive).unwrap_or(now);
+        self.zero_unit(now, device, None, After::End(StopReason::LinkLost), out);
+        self.doubt(now, device, since, out);
+        self.alarm(now, Cause::LinkLost, Some(device), None, out);
+    }
+
+    /// Books what a unit's channels gave since `since` as uncertain.
+    pub(super) fn doubt(&mut self, now: Mono, device: DeviceId, since: Mono, out: &mut Vec<Output>) {
+        for index in self.steps_of(device) {
+            let was = self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain());
+            self.book(index, now, out, |ledger, closed| ledger.doubt(now, since, closed));
+            let is = self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain());
+            if is && !was {
+                let channel = self.step(index).map(|step| step.channel);
+                self.alarm(now, Cause::Uncertain, Some(device), channel, out);
+            }
+        }
+    }
+
+    pub(super) fn stop_unproven(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        let Some(unit) = self.unit_mut(device) else {
+            return;
+        };
+        unit.stop.view = StopView::Unconfirmed;
+        let since = unit.stop.asked_at;
+        self.doubt(now, device, since, out);
+        self.alarm(now, Cause::StopUnconfirmed, Some(device), None, out);
+    }
+
+    fn tick_intent(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        if run.locked_until.is_some_and(|until| now >= until) {
+            run.locked_until = None;
+            run.comfort_limit = None;
+        }
+        if run.pending.as_ref().is_some_and(|pending| now.since(pending.at) >= INTENT_LIFE) {
+            self.void_pending(now, index, Refusal::TooSlow, out);
+        }
+    }
+
+    /// The disk has every entry up to `seq`: intents among them are judged again in the state of this moment.
+    pub(super) fn became_durable(&mut self, now: Mono, seq: Seq, out: &mut Vec<Output>) {
+        self.durable = self.durable.max(seq);
+        for index in 0..self.runs.len() {
+            let due = self
+                .runs
+                .get(index)
+                .and_then(|run| run.pending.as_ref())
+                .is_some_and(|pending| pending.seq <= self.durable);
+            let pending = due.then(|| self.runs.get_mut(index).and_then(|run| run.pending.take()));
+            if let Some(pending) = pending.flatten() {
+                self.begin_rise(now, index, pending, out);
+            }
+        }
+    }
+
+    /// Returns what is left of a step's time, and why it ends then.
+    pub(super) fn left(&self, index: usize, now: Mono) -> Option<(Duration, StopReason)> {
+        let (step, run) = (self.step(index)?, self.runs.get(index)?);
+        let whole = limits::tightest_time(&step.chain, step.modality, |limits| limits.duration)
+            .map_or(step.duration, |limit| limit.min(step.duration));
+        let own = (whole.saturating_sub(run.used_at(now)), StopReason::Completed);
+        let area = (self.area_left(index, now), StopReason::AreaCap);
+        let session = (self.session_left(index, now), StopReason::SessionCap);
+        [own, area, session].into_iter().min_by_key(|(left, _)| *left)
+    }
+
+    /// Returns what is left of the area's time in this session, all bouts and channels together.
+    pub(super) fn area_left(&self, index: usize, now: Mono) -> Duration {
+        let Some(step) = self.step(index) else {
+            return Duration::ZERO;
+        };
+        self.time_left(index, now, |limits| limits.area_time, |other| other.place == step.place)
+    }
+
+    fn session_left(&self, index: usize, now: Mono) -> Duration {
+        self.time_left(index, now, |limits| limits.session_time, |_| true)
+    }
+
+    fn time_left(
+        &self,
+        index: usize,
+        now: Mono,
+        pick: impl Fn(&crate::model::limit::Limits) -> Option<Duration>,
+        counts: impl Fn(&Step) -> bool,
+    ) -> Duration {
+        let Some(step) = self.step(index) else {
+            return Duration::ZERO;
+        };
+        let Some(limit) = limits::tightest_time(&step.chain, step.modality, pick) else {
+            return Duration::MAX;
+        };
+        let used = self
+            .plan
+            .steps
+            .iter()
+            .zip(&self.runs)
+            .filter(|(other, _)| other.modality == step.modality && counts(other))
+            .fold(Duration::ZERO, |sum, (_, run)| sum.saturating_add(run.used_at(now)));
+        limit.saturating_sub(used)
+    }
+
+    fn finish_lead(&self, index: usize) -> Duration {
+        match self.runs.get(index).map(|run| run.setpoint) {
+            Some(Intensity::Current(current)) if current.microamps() > 0 => {
+                FINISH_RAMP.saturating_add(FINISH_MARGIN)
+            }
+            Some(_) | None => FINISH_MARGIN,
+        }
+    }
+
+    fn tick_end(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        let running = self
+            .runs
+            .get(index)
+            .is_some_and(|run| matches!(run.state, StepState::Running) && run.on_since.is_some());
+        if !running {
+            return;
+        }
+        if let Some((left, reason)) = self.left(index, now)
+            && left <= self.finish_lead(index)
+        {
+            self.begin_finish(now, index, reason, out);
+        }
+    }
+
+    fn tick_finish(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        let Some((run, finish)) =
+            self.runs.get_mut(index).and_then(|run| run.finishing.map(|finish| (run, finish)))
+        else {
+            return;
+        };
+        if now < finish.next {
+            return;
+        }
+        if let Some(finish) = &mut run.finishing {
+            finish.next = now.saturating_add(FINISH_EVERY);
+        }
+        let (setpoint, grid) = (run.setpoint, self.grid(index));
+        let passed = now.since(finish.began);
+        let next = rise::falling(passed, FINISH_RAMP, setpoint, finish.from, grid);
+        if next.is_zero() {
+            self.end_step(now, index, finish.reason, out);
+        } else {
+            self.drive(now, index, next, out);
+        }
+    }
+
+    /// Returns the grid of a step's current, µA; 1 for a gun.
+    fn grid(&self, index: usize) -> u32 {
+        let range = self.step(index).and_then(|step| self.capability(step.device)).map(|c| c.intensity);
+        match range {
+            Some(IntensityRange::Current { step, .. }) => step.microamps(),
+            Some(IntensityRange::Speed { .. } | IntensityRange::Level { .. }) | None => 1,
+        }
+    }
+
+    fn tick_program(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        for _ in 0..CATCH_UP_MAX {
+            let grid = self.grid(index);
+            let Some(run) = self.runs.get_mut(index).filter(|run| run.state == StepState::Running) else {
+                return;
+            };
+            let (setpoint, envelope) = (run.setpoint, run.envelope);
+            let Some(program) = run.program.as_mut().filter(|program| now >= program.deadline()) else {
+                return;
+            };
+            match program.advance(now, grid, setpoint, envelope) {
+                Want::Nothing => {}
+                Want::Set(next) if next.magnitude() > setpoint.magnitude() => {
+                    self.program_rise(now, index, next, out);
+                }
+                Want::Set(next) => self.drive(now, index, next, out),
+            }
+        }
+    }
+
+    /// One increment of a program ramp: inside the limits of this moment, or the ramp levels off.
+    fn program_rise(&mut self, now: Mono, index: usize, next: Intensity, out: &mut Vec<Output>) {
+        let allowed = self.allowed(index);
+        let blocked = self.rise_blocked(index, now);
+        let may = match &blocked {
+            None => true,
+            // Discomfort locks titration; the envelope it lowered is what the ramp returns to.
+            Some(Refusal::Locked { .. }) => true,
+            Some(_) => false,
+        };
+        let next = next.with_magnitude(next.magnitude().min(allowed));
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        if may && next.magnitude() > run.setpoint.magnitude() {
+            self.drive(now, index, next, out);
+        } else if let Some(program) = &mut run.program {
+            program.level_off(now);
+        }
+    }
+
+    fn allowed(&self, index: usize) -> u32 {
+        let Some((step, run)) = self.step(index).zip(self.runs.get(index)) else {
+            return 0;
+        };
+        let Some(capability) = self.capability(step.device) else {
+            return 0;
+        };
+        limits::binding(step, capability, run.operator_limit, run.comfort_limit).allowed.magnitude()
+    }
+
+    fn titration_phase(&self, index: usize) -> bool {
+        self.runs.get(index).is_some_and(|run| {
+            run.program.is_none_or(|program| matches!(program.phase, Phase::On | Phase::Continuous))
+        })
+    }
+
+    fn tick_titration(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        let Some(run) = self.runs.get(index) else {
+            return;
+        };
+        if run.state != StepState::Running || run.target.magnitude() <= run.setpoint.magnitude() {
+            return;
+        }
+        // A rise that may not go on is given up: regaining an interlock raises nothing.
+        if self.rise_blocked(index, now).is_some() {
+            self.give_up_target(index);
+            return;
+        }
+        if now < run.rise_at || !self.titration_phase(index) {
+            return;
+        }
+        let goal = run.target.with_magnitude(run.target.magnitude().min(self.allowed(index)));
+        let setpoint = run.setpoint;
+        let range = self.step(index).and_then(|step| self.capability(step.device)).map(|c| c.intensity);
+        let Some(range) = range.filter(|_| goal.magnitude() > setpoint.magnitude()) else {
+            self.give_up_target(index);
+            return;
+        };
+        let next = rise::titrate(&range, setpoint, goal);
+        self.drive(now, index, next, out);
+        if let Some(run) = self.runs.get_mut(index)
+            && next.magnitude() > run.envelope.magnitude()
+        {
+            run.envelope = next;
+        }
+    }
+
+    fn give_up_target(&mut self, index: usize) {
+        if let Some(run) = self.runs.get_mut(index) {
+            run.target = run.setpoint;
+        }
+    }
+
+    /// Orders a setpoint of a step's channel. The one place where output is driven.
+    pub(super) fn drive(&mut self, now: Mono, index: usize, to: Intensity, out: &mut Vec<Output>) {
+        let unchanged = self.runs.get(index).is_none_or(|run| run.setpoint == to);
+        let Some((device, channel, setpoint)) =
+            self.step(index).and_then(|step| Some((step.device, step.channel, setpoint(step, to)?)))
+        else {
+            return;
+        };
+        let Some(unit) = self.unit(device).filter(|unit| unit.ready && !unchanged) else {
+            return;
+        };
+        let epoch = unit.epoch;
+        let pause = self.capability(device).map(|capability| rise::pause(&capability.intensity));
+        let id = self.next_command();
+        let command = Cleared::new(Command::Set { id, epoch, channel, setpoint });
+        out.push(Output::Drive { device, command });
+        self.book(index, now, out, |ledger, closed| ledger.sent(now, id, setpoint, closed));
+        if let Some(run) = self.runs.get_mut(index) {
+            run.setpoint = to;
+            // Also after a decrease: the next rise keeps its distance from any change.
+            run.rise_at = now.saturating_add(pause.unwrap_or_default());
+            if run.on_since.is_none() && !to.is_zero() {
+                run.on_since = Some(now);
+            }
+        }
+    }
+
+    fn tick_presence(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        let Some((step, run)) = self.step(index).zip(self.runs.get(index)) else {
+            return;
+        };
+        if run.state != StepState::Running {
+            return;
+        }
+        let device = step.device;
+        match run.asked_present {
+            Some(asked) if now.since(asked) >= PRESENCE_ANSWER => {
+                self.zero_unit(now, device, Some(index), After::End(StopReason::OperatorAbsent), out);
+            }
+            Some(_) => {}
+            None if now.since(self.last_action) >= patience(step.modality) => {
+                if let Some(run) = self.runs.get_mut(index) {
+                    run.asked_present = Some(now);
+                }
+                self.alarm(now, Cause::OperatorAbsent, None, None, out);
+            }
+            None => {}
+        }
+    }
+
+    fn tick_ledger(&mut self, now: Mono, index: usize, out: &mut Vec<Output>) {
+        self.book(index, now, out, |ledger, closed| ledger.split_long(now, closed));
+        let uncertain = self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain());
+        if let Some(end) = self.runs_on_until(index).filter(|end| uncertain && now >= *end) {
+            // The unit's own time-out: whatever it was told, it is at zero from here.
+            self.book(index, now, out, |ledger, closed| ledger.proven_zero(end, Duration::ZERO, closed));
+        }
+        if self.runs.get(index).is_some_and(|run| run.progress_at.is_some_and(|at| now >= at)) {
+            self.progress(index, now, out);
+        }
+    }
+
+    /// Returns until when a unit that hears nothing can run on by itself, when it stops by itself.
+    fn runs_on_until(&self, index: usize) -> Option<Mono> {
+        let device = self.step(index)?.device;
+        let keep_alive = self.capability(device)?.keep_alive?;
+        Some(self.unit(device)?.driven_until.saturating_add(keep_alive))
+    }
+
+    fn tick_renewal(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        let lease = self.common.lease_until;
+        let Some(unit) = self.unit_mut(device) else {
+            return;
+        };
+        if !unit.ready || unit.renew_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let Some(lease) = lease.filter(|lease| *lease > now) else {
+            return;
+        };
+        let until = now.saturating_add(RENEW_FOR).min(lease);
+        unit.renew_at = Some(now.saturating_add(RENEW_EVERY));
+        unit.driven_until = unit.driven_until.max(until);
+        out.push(Output::Renew { device, until });
+    }
+
+    /// Closes every open dose at its upper end: the session is over.
+    pub(super) fn close(&mut self, now: Mono, out: &mut Vec<Output>) {
+        for device in self.devices() {
+            let live = self.unit(device).is_some_and(|unit| unit.ready || unit.preparing);
+            if live {
+                self.zero_unit(now, device, None, After::End(StopReason::TherapistRequest), out);
+            }
+            let since = self.unit(device).and_then(|unit| unit.last_alive).unwrap_or(now);
+            self.doubt(now, device, since, out);
+        }
+        for index in 0..self.runs.len() {
+            let battery = self.step(index).and_then(|step| self.capability(step.device));
+            let battery = battery.map_or(Duration::ZERO, |capability| capability.battery_life);
+            let end = self.runs_on_until(index).unwrap_or(now.saturating_add(battery)).max(now);
+            self.book(index, now, out, |ledger, closed| ledger.proven_zero(end, Duration::ZERO, closed));
+        }
+    }
+
+    /// Clears the alarms whose cause is gone, now that a person has seen them.
+    pub(super) fn acknowledge_alarms(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let seen: Vec<Alarm> = self.alarms.iter().copied().collect();
+        for alarm in seen {
+            if self.cause_gone(alarm, now) {
+                self.clear_alarm(now, alarm, out);
+            }
+        }
+        self.bump();
+    }
+
+    fn cause_gone(&self, alarm: Alarm, now: Mono) -> bool {
+        let uncertain = |device| {
+            self.steps_of(device)
+                .into_iter()
+                .any(|index| self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain()))
+        };
+        match (alarm.cause, alarm.device) {
+            (Cause::OperatorGone, _) => self.common.lease_alive(now),
+            (Cause::RecordFailing, _) => self.common.record == RecordHealth::Healthy,
+            (Cause::GuardGone, _) => self.common.guard,
+            (Cause::Uncertain, Some(device)) => !uncertain(device),
+            (
+                Cause::StopUnconfirmed
+                | Cause::Mismatch
+                | Cause::LinkLost
+                | Cause::LeadOff
+                | Cause::DeviceFault
+                | Cause::StartedAtDevice
+                | Cause::RaisedAtDevice
+                | Cause::StoppedAtDevice
+                | Cause::Defect,
+                Some(device),
+            ) => self.unit(device).is_some_and(|unit| unit.ready || unit.proven_zero()),
+            (Cause::Battery, Some(device)) => {
+                self.unit(device).and_then(|unit| unit.battery).is_none_or(|percent| percent >= 25)
+            }
+            (
+                Cause::OperatorAbsent
+                | Cause::Suspended
+                | Cause::StopUnconfirmed
+                | Cause::Mismatch
+                | Cause::LinkLost
+                | Cause::LeadOff
+                | Cause::DeviceFault
+                | Cause::StartedAtDevice
+                | Cause::RaisedAtDevice
+                | Cause::StoppedAtDevice
+                | Cause::Defect
+                | Cause::Uncertain
+                | Cause::Battery,
+                _,
+            ) => true,
+        }
+    }
+}
+
+/// Returns how long a modality runs without a sign of the operator before one is asked for.
+const fn patience(modality: Modality) -> Duration {
+    match modality {
+        Modality::Percussion => Duration::from_secs(3 * 60),
+        Modality::Tens | Modality::Nmes => Duration::from_secs(10 * 60),
+    }
+}

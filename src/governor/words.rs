@@ -1,0 +1,96 @@
+//! Refusals as a therapist reads them: what is known, what follows, what to do.
+
+use std::fmt;
+
+use crate::governor::output::{Interlock, Refusal};
+use crate::model::limit::LimitOwner;
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit { asked, allowed, owner, kind, said, unchanged } => {
+                write!(f, "Asked {asked}, allowed {allowed}. {}", whose(*owner, kind))?;
+                if !said.is_empty() {
+                    write!(f, ": {said}")?;
+                }
+                write!(f, ". Nothing has changed: {unchanged}.")
+            }
+            Self::Interlock(interlock) => write!(f, "Not now: {}.", interlock.words()),
+            Self::Stopped { generation } => {
+                write!(
+                    f,
+                    "Everything is stopped (stop {}). Reset it first; nothing starts by that.",
+                    generation.0
+                )
+            }
+            Self::NotProven { device } => write!(
+                f,
+                "Unit {} has not proven that it stopped. Stop it by hand, see that it stopped, and say so here.",
+                device.0.saturating_add(1)
+            ),
+            Self::State { why } => f.write_str(why),
+            Self::Locked { left } => {
+                write!(f, "No rise for another {} s after discomfort.", left.as_secs().saturating_add(1))
+            }
+            Self::BelowFloor { asked, floor } => {
+                write!(f, "Asked {asked}, but the gun runs from {floor} up. Ask for {floor} or for zero.")
+            }
+            Self::Stale => f.write_str("The screen was behind. It shows the present state now; ask again."),
+            Self::TooSlow => {
+                f.write_str("The record took longer than half a second, so nothing was raised. Ask again.")
+            }
+            Self::Pattern { what } => write!(f, "This step lies over a limit: {what}. Change the plan."),
+            Self::Unit { why } => write!(f, "The unit cannot be driven: {why}."),
+            Self::NoSuchStep { step } => write!(f, "The plan has no step {step}."),
+        }
+    }
+}
+
+/// Returns whose limit it is, as a sentence without its full stop.
+fn whose(owner: LimitOwner, kind: &str) -> String {
+    match owner {
+        LimitOwner::Ceiling => format!("This is doseward's own ceiling ({kind}); nobody can raise it"),
+        LimitOwner::Device => format!("Limit of the unit ({kind})"),
+        LimitOwner::Site => format!("Limit of this clinic ({kind})"),
+        LimitOwner::Protocol => format!("Limit of the protocol ({kind})"),
+        LimitOwner::Clearance => format!("Limit of the clearance ({kind})"),
+        LimitOwner::Plan => format!("Limit of the plan ({kind})"),
+        LimitOwner::Area => format!("Limit of this area ({kind})"),
+        LimitOwner::Operator => format!("Your own limit for this step ({kind})"),
+        LimitOwner::Comfort => format!("Limit after the client's discomfort ({kind})"),
+    }
+}
+
+impl Interlock {
+    /// Returns what is missing, in words that say what to do.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::OperatorPresent => "nobody is at the controls; touch the screen",
+            Self::LinkFresh => "the unit has not answered lately; wait for it, or check it",
+            Self::RecordDurable => "the record is not being saved; check the disk of the box",
+            Self::ContactOk => "an electrode has lost contact; check the pads",
+            Self::ClockSane => "the clock of the box is behind its record; the clinic lead must confirm it",
+            Self::GuardPresent => "the guard process is not running; start doseward again",
+            Self::ReadBack => "the client's identity has not been read back; ask name or birth date",
+            Self::HeldByPerson => "nobody is named as holding the gun; name the person in the plan",
+            Self::StopsByItself => "this stimulator does not stop by itself when it hears nothing",
+            Self::Battery => "its battery is below 15 %; charge it",
+        }
+    }
+
+    /// Returns the code used in records.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::OperatorPresent => "operator_present",
+            Self::LinkFresh => "link_fresh",
+            Self::RecordDurable => "record_durable",
+            Self::ContactOk => "contact_ok",
+            Self::ClockSane => "clock_sane",
+            Self::GuardPresent => "guard_present",
+            Self::ReadBack => "read_back",
+            Self::HeldByPerson => "held_by_person",
+            Self::StopsByItself => "stops_by_itself",
+            Self::Battery => "battery",
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The oracle of the governor's laws (1–10; 11 and 12 are the drivers'). It reads what went in and what came out, keeps
+//! its own books in floating point, and shares no code with the governor.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use doseward::governor::{Act, Entry, Governor, Input, Output, RecordHealth, Settings};
+use doseward::model::command::{Command, Intensity, Setpoint};
+use doseward::model::limit::{LimitOwner, Limits};
+use doseward::model::plan::{Plan, Step};
+use doseward::model::protocol::Modality;
+use doseward::units::Mono;
+
+use super::bench::{Bench, Said};
+
+/// Plain numbers of the ceilings, written down a second time on purpose.
+fn ceiling_ma(modality: Modality) -> f64 {
+    match modality {
+        Modality::Tens => 60.0,
+        Modality::Nmes => 100.0,
+        Modality::Percussion => f64::INFINITY,
+    }
+}
+
+/// The most that files and ceilings allow of a step, in mA or raw.
+pub fn most(plan: &Plan, step: &Step) -> f64 {
+    let own = |pick: fn(&Limits) -> Option<f64>| {
+        let owners = LimitOwner::ALL.iter().filter_map(|owner| pick(&step.chain.get(*owner).limits));
+        owners.fold(f64::INFINITY, f64::min)
+    };
+    let Some(stimulation) = step.stimulation else {
+        let device = &plan.devices[usize::from(step.device.0)].capability.intensity;
+        let max = match device {
+            doseward::model::capability::IntensityRange::Speed { max, .. } => f64::from(max.raw()),
+            _ => 0.0,
+        };
+        let rate = own(|limits| limits.stroke_rate.map(|rate| f64::from(rate.millihertz()) / 1000.0));
+        return max.min(rate.min(40.0) * 60.0).min(own(|l| l.speed.map(|s| f64::from(s.raw()))));
+    };
+    let (width, period) = (f64::from(stimulation.width.micros()), f64::from(stimulation.period.micros()));
+    let contact =
+        step.applicator.smallest_contact().map_or(0.0, |a| f64::from(a.square_millimetres()) / 100.0);
+    let duty = (2.0 * width / period).sqrt();
+    let rms = 50.0f64.min(2.0 * contact) / duty;
+    let energy = (50.0 * 1e6 / (500.0 * 2.0 * width * 1e-3)).sqrt();
+    let power = (250.0 * contact * period * 1e-6 * 1e6 / (500.0 * 2.0 * width * 1e-3)).sqrt();
+    let current = own(|limits| limits.current.map(|current| f64::from(current.microamps()) / 1000.0));
+    let charge =
+        own(|limits| limits.phase_charge.map(|charge| charge.picocoulombs() as f64)) / width / 1000.0;
+    [ceiling_ma(step.modality), rms, energy, power, current, charge, 100.0]
+        .into_iter()
+        .fold(f64::INFINITY, f64::min)
+}
+
+/// What the oracle believes while it reads the log.
+#[derive(Default)]
+struct Belief {
+    guard: bool,
+    clock: bool,
+    record: bool,
+    read_back: bool,
+    lease_until: Mono,
+    up: BTreeMap<u8, bool>,
+    latched: bool,
+    durable: u64,
+    /// Per step: highest intent (magnitude) and its seq.
+    intents: BTreeMap<u8, Vec<(u64, u32)>>,
+    setpoints: BTreeMap<(u8, u8), (u32, Mono)>,
+    operator: BTreeMap<u8, Option<u32>>,
+    /// First non-zero of the present bout, per step; and time used before it.
+    on: BTreeMap<u8, (Option<Mono>, f64)>,
+}
+
+/// What a run reached, for the coverage line.
+#[derive(Clone, Debug, Default)]
+pub struct Reached {
+    pub rises: usize,
+    pub lowered: usize,
+    pub stops: usize,
+    pub refusals: usize,
+    pub voids: usize,
+    pub doses: usize,
+    pub uncertain: usize,
+    pub resets: usize,
+    pub program_rises: usize,
+    pub ends: usize,
+}
+
+impl Reached {
+    pub fn add(&mut self, other: &Self) {
+        self.rises += other.rises;
+        self.lowered += other.lowered;
+        self.stops += other.stops;
+        self.refusals += other.refusals;
+        self.voids += other.voids;
+        self.doses += other.doses;
+        self.uncertain += other.uncertain;
+        self.resets += other.resets;
+        self.program_rises += other.program_rises;
+        self.ends += other.ends;
+    }
+}
+
+fn step_of<'a>(plan: &'a Plan, device: u8, channel: u8) -> &'a Step {
+    plan.steps
+        .iter()
+        .find(|step| step.device.0 == device && step.channel.0 == channel)
+        .expect("a step drives it")
+}
+
+/// Laws 1–6 over the log of one run. Returns what was reached.
+pub fn check_log(bench: &Bench) -> Reached {
+    let plan = bench.governor.plan();
+    let mut belief = Belief::default();
+    let mut reached = Reached::default();
+    let mut said = bench.said.iter().peekable();
+    // The log of outputs is split by replaying the inputs, so that each call's outputs are known.
+    let mut replay = Governor::new(plan.clone(), Settings::default(), Mono::ORIGIN);
+    for (at, input) in &bench.inputs {
+        believe(&mut belief, *at, input);
+        let mut out = Vec::new();
+        replay.advance(*at, input.clone(), &mut out);
+        for output in &out {
+            // Law 8: same inputs, same outputs.
+            let logged: &Said = said.next().expect("law 8: the replay says more than the run did");
+            assert_eq!(&logged.output, output, "law 8: the replay differs at {at}");
+        }
+        if matches!(input, Input::Stop { .. }) {
+            law_3(plan, &out);
+        }
+        for output in &out {
+            read(plan, &mut belief, &mut reached, *at, output);
+        }
+    }
+    assert!(said.next().is_none(), "law 8: the run says more than the replay");
+    reached
+}
+
+fn believe(belief: &mut Belief, at: Mono, input: &Input) {
+    match input {
+        Input::Guard { present } => belief.guard = *present,
+        Input::ClockSane(sane) => belief.clock = *sane,
+        Input::Record(health) => belief.record = *health == RecordHealth::Healthy,
+        Input::Heartbeat { issued } if at.since(*issued) <= Duration::from_secs(1) && *issued <= at => {
+            belief.lease_until = belief.lease_until.max(issued.saturating_add(Duration::from_secs(2)));
+        }
+        Input::Unseen => belief.lease_until = Mono::ORIGIN,
+        Input::Link { device, up } => {
+            belief.up.insert(device.0, *up);
+        }
+        Input::Durable { seq } => belief.durable = belief.durable.max(seq.0),
+        Input::Request(request) => {
+            if let Act::ReadBack { client } = &request.act {
+                belief.read_back = client.as_str() == "C-1";
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Law 3: a stop is granted in every state and the same call drives zero, before anything else.
+fn law_3(plan: &Plan, out: &[Output]) {
+    let stops = out.iter().take_while(|output| matches!(output, Output::Stop { .. })).count();
+    assert_eq!(stops, plan.devices.len(), "law 3: every unit is stopped before anything else: {out:?}");
+    let after = out.iter().skip(stops);
+    assert!(
+        !after.into_iter().any(|output| matches!(output, Output::Drive { .. } | Output::Renew { .. })),
+        "law 3: nothing is driven or renewed in the call of a stop"
+    );
+}
+
+fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, output: &Output) {
+    match output {
+        Output::Stop { device, .. } => {
+            reached.stops += 1;
+            let channels: Vec<(u8, u8)> =
+                belief.setpoints.keys().filter(|(of, _)| *of == device.0).copied().collect();
+            for key in channels {
+                belief.setpoints.insert(key, (0, at));
+                let step = step_of(plan, key.0, key.1);
+                let on = belief.on.entry(step.number).or_default();
+                if let Some(since) = on.0.take() {
+                    on.1 += at.since(since).as_secs_f64();
+                }
+            }
+        }
+        Output::Drive { device, command } => match command.get() {
+            Command::Set { channel, setpoint, .. } => {
+                law_1_2_4_5(plan, belief, reached, at, (device.0, channel.0), *setpoint);
+            }
+            Command::Prepare { .. } => {
+                assert!(!belief.latched, "law 4: a unit is prepared while all is stopped")
+            }
+            Command::Finish { channel, .. } => {
+                belief.setpoints.insert((device.0, channel.0), (0, at));
+                let on = belief.on.entry(step_of(plan, device.0, channel.0).number).or_default();
+                if let Some(since) = on.0.take() {
+                    on.1 += at.since(since).as_secs_f64();
+                }
+            }
+            Command::Stop { .. } => panic!("a stop goes by its own lane"),
+        },
+        Output::Append { seq, entry, .. } => read_entry(belief, reached, seq.0, entry),
+        Output::Renew { .. } => assert!(at < belief.lease_until, "a renewal without the operator's lease"),
+        Output::Progress(_) | Output::ProgressDone { .. } | Output::Verdict { .. } | Output::Alarm { .. } => {
+        }
+    }
+    law_6(plan, belief, at);
+}
+
+fn read_entry(belief: &mut Belief, reached: &mut Reached, seq: u64, entry: &Entry) {
+    match entry {
+        Entry::Intent { step, to, .. } => {
+            belief.intents.entry(*step).or_default().push((seq, to.intensity().magnitude()));
+        }
+        Entry::IntentVoid { .. } => reached.voids += 1,
+        Entry::OperatorLimit { step, limit, .. } => {
+            belief.operator.insert(*step, limit.map(Intensity::magnitude));
+        }
+        Entry::StopAll { .. } => belief.latched = true,
+        Entry::Reset { .. } => {
+            belief.latched = false;
+            reached.resets += 1;
+        }
+        Entry::Refused { .. } => reached.refusals += 1,
+        Entry::Dose(dose) => {
+            reached.doses += 1;
+            if dose.evidence == doseward::model::dose::Evidence::Uncertain {
+                reached.uncertain += 1;
+            }
+        }
+        Entry::Stopped { .. } => reached.ends += 1,
+        _ => {}
+    }
+}
+
+fn law_1_2_4_5(
+    plan: &Plan,
+    belief: &mut Belief,
+    reached: &mut Reached,
+    at: Mono,
+    key: (u8, u8),
+    setpoint: Setpoint,
+) {
+    let step = step_of(plan, key.0, key.1);
+    let level = setpoint.intensity().magnitude();
+    let (before, since) = belief.setpoints.get(&key).copied().unwrap_or((0, Mono::ORIGIN));
+    let human = match setpoint.intensity() {
+        Intensity::Current(current) => f64::from(current.microamps()) / 1000.0,
+        other => f64::from(other.magnitude()),
+    };
+    assert!(
+        human <= most(plan, step) + 1e-6,
+        "law 1: step {} at {human}, most {}",
+        step.number,
+        most(plan, step)
+    );
+    if level > before {
+        let limit = belief.operator.get(&step.number).copied().flatten();
+        assert!(limit.is_none_or(|limit| level <= limit), "law 1: above the operator's own limit");
+        law_2(step, before, level, at.since(since));
+        assert!(!belief.latched, "law 4: a rise while all is stopped");
+        law_5(belief, at, key.0, step, level);
+        reached.rises += 1;
+        if step.stimulation.is_some_and(|stimulation| stimulation.cycle.is_some()) && level - before > 500 {
+            reached.program_rises += 1;
+        }
+    } else {
+        reached.lowered += 1;
+    }
+    belief.setpoints.insert(key, (level, at));
+    let on = belief.on.entry(step.number).or_default();
+    if level > 0 && on.0.is_none() {
+        on.0 = Some(at);
+    }
+}
+
+/// Law 2: rise ≤ ramp, against the setpoint before.
+fn law_2(step: &Step, before: u32, level: u32, passed: Duration) {
+    let rise = level - before;
+    let cycles = step.stimulation.is_some_and(|stimulation| stimulation.cycle.is_some());
+    match step.modality {
+        Modality::Percussion if before == 0 => assert_eq!(level, 1000, "law 2: 0 to the floor is one step"),
+        Modality::Percussion => {
+            assert!(rise <= 60, "law 2: {rise} raw in one command");
+            assert!(passed >= Duration::from_millis(100), "law 2: {rise} raw after {passed:?}");
+        }
+        _ if cycles => {
+            assert!(rise <= 2_000, "law 2: {rise} µA in one increment");
+            assert!(passed >= Duration::from_millis(50) || before == 0, "law 2: {rise} µA after {passed:?}");
+        }
+        _ => {
+            assert!(rise <= 500, "law 2: {rise} µA in one command");
+            assert!(passed >= Duration::from_millis(100) || before == 0, "law 2: {rise} µA after {passed:?}");
+        }
+    }
+}
+
+/// Law 5: nothing rises while an interlock is open or its intent is not durable.
+fn law_5(belief: &Belief, at: Mono, device: u8, step: &Step, level: u32) {
+    assert!(belief.guard && belief.clock && belief.record && belief.read_back, "law 5: an interlock is open");
+    assert!(at < belief.lease_until, "law 5: a rise without the operator's lease");
+    assert!(belief.up.get(&device).copied().unwrap_or(false), "law 5: a rise without a link");
+    let covered = belief
+        .intents
+        .get(&step.number)
+        .is_some_and(|intents| intents.iter().any(|(seq, to)| *seq <= belief.durable && *to >= level));
+    assert!(covered, "law 5: {level} of step {} has no durable intent", step.number);
+}
+
+/// Law 6: zero at or before every duration limit.
+fn law_6(plan: &Plan, belief: &Belief, at: Mono) {
+    for step in &plan.steps {
+        let Some((since, used)) = belief.on.get(&step.number) else { continue };
+        let running = since.map_or(0.0, |since| at.since(since).as_secs_f64());
+        let limit = step.duration.as_secs_f64();
+        assert!(
+            used + running <= limit + 1e-6,
+            "law 6: step {} on for {} s of {limit}",
+            step.number,
+            used + running
+        );
+    }
+}
+
+/// Law 7: the ledger's upper bound is never below what the units really gave, its lower bound never above.
+pub fn law_7(bench: &Bench) {
+    let mut most: BTreeMap<(usize, u8), (f64, f64, f64)> = BTreeMap::new();
+    let mut least = most.clone();
+    for (_, entry) in bench.entries() {
+        let Entry::Dose(dose) = entry else { continue };
+        let key = (usize::from(dose.device.0), dose.channel.0);
+        let add = |sum: &mut (f64, f64, f64), on: u64, charge: u64, speed: u64| {
+            sum.0 += on as f64 * 1e-6;
+            sum.1 += charge as f64 * 1e-6;
+            sum.2 += speed as f64 * 1e-6;
+        };
+        let (low, high) = (dose.charge.0.picocoulombs(), dose.charge.1.picocoulombs());
+        add(most.entry(key).or_default(), dose.on_us.1, high, dose.speed_us.1);
+        add(least.entry(key).or_default(), dose.on_us.0, low, dose.speed_us.0);
+        assert!(dose.until >= dose.from, "a dose ends before it begins");
+    }
+    for (device, unit) in bench.units.iter().enumerate() {
+        for (channel, truth) in &unit.truth {
+            let high = most.get(&(device, *channel)).copied().unwrap_or_default();
+            let low = least.get(&(device, *channel)).copied().unwrap_or_default();
+            for (name, low, truth, high) in [
+                ("on s", low.0, truth.0, high.0),
+                ("charge µC", low.1, truth.1, high.1),
+                ("raw·s", low.2, truth.2, high.2),
+            ] {
+                let slack = 1e-6 * truth.max(1.0);
+                assert!(
+                    high + slack >= truth,
+                    "law 7: unit {device} channel {channel} {name}: most {high}, truth {truth}"
+                );
+                assert!(
+                    low <= truth + slack,
+                    "law 7: unit {device} channel {channel} {name}: least {low}, truth {truth}"
+                );
+            }
+        }
+    }
+}

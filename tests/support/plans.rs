@@ -1,0 +1,150 @@
+//! Plans built by hand, so that a test of the governor depends on no file.
+
+use std::time::Duration;
+
+use doseward::model::area::{AreaCode, Place, Side, Tissue};
+use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBasis, Telemetry};
+use doseward::model::command::{Channel, DeviceId, Intensity};
+use doseward::model::limit::{LimitChain, LimitOwner, Limits};
+use doseward::model::plan::{
+    Applicator, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
+};
+use doseward::model::protocol::Modality;
+use doseward::units::{Microseconds, Milliamps, RawSpeed, SquareCentimetres};
+
+pub fn milliamps(ma: u32) -> Intensity {
+    Intensity::Current(Milliamps::from_milliamps(ma))
+}
+
+pub fn microamps(ua: u32) -> Intensity {
+    Intensity::Current(Milliamps::from_microamps(ua))
+}
+
+pub fn raw(speed: u16) -> Intensity {
+    Intensity::Speed(RawSpeed::from_raw(speed))
+}
+
+pub fn stimulator() -> Capability {
+    Capability {
+        channels: 8,
+        intensity: IntensityRange::Current {
+            step: Milliamps::from_microamps(500),
+            max: Milliamps::from_milliamps(100),
+        },
+        pulse: Some(PulseGrid {
+            width_step: Microseconds::from_micros(1),
+            width_min: Microseconds::from_micros(10),
+            width_max: Microseconds::from_micros(500),
+            period_step: Microseconds::from_micros(500),
+            period_min: Microseconds::from_micros(5_000),
+            period_max: Microseconds::from_micros(1_000_000),
+            gap: Microseconds::from_micros(100),
+        }),
+        keep_alive: Some(Duration::from_secs(2)),
+        stop_is_whole_unit: true,
+        telemetry: Telemetry { suspect: Duration::from_millis(500), lost: Duration::from_secs(1) },
+        acknowledge_within: Duration::from_millis(300),
+        stop_tail: Duration::ZERO,
+        battery_life: Duration::from_secs(3600),
+        rate_basis: RateBasis::None,
+        limits: Limits::default(),
+    }
+}
+
+pub fn gun() -> Capability {
+    Capability {
+        channels: 1,
+        intensity: IntensityRange::Speed {
+            floor: RawSpeed::from_raw(1000),
+            max: RawSpeed::from_raw(2400),
+            top: RawSpeed::from_raw(3616),
+            rise_per_s: 600,
+        },
+        pulse: None,
+        keep_alive: None,
+        stop_is_whole_unit: true,
+        telemetry: Telemetry { suspect: Duration::from_millis(750), lost: Duration::from_secs(3) },
+        acknowledge_within: Duration::from_millis(500),
+        stop_tail: Duration::from_secs(1),
+        battery_life: Duration::from_secs(9_000),
+        rate_basis: RateBasis::WorstCase,
+        limits: Limits::default(),
+    }
+}
+
+fn electrode(area: &str, side: Side) -> Electrode {
+    Electrode { contact: SquareCentimetres::from_square_millimetres(2_500), area: AreaCode::new(area), side }
+}
+
+fn place(area: &str, side: Side) -> Place {
+    Place { area: AreaCode::new(area), side }
+}
+
+fn stimulation_step(number: u8, modality: Modality, channel: u8, cycle: Option<Cycle>) -> Step {
+    let mut chain = LimitChain::default();
+    chain.get_mut(LimitOwner::Protocol).limits.current = Some(Milliamps::from_milliamps(40));
+    chain.get_mut(LimitOwner::Plan).limits.current = Some(Milliamps::from_milliamps(30));
+    chain.get_mut(LimitOwner::Plan).said = format!("plan step {number}");
+    Step {
+        number,
+        protocol: "test".to_owned(),
+        title: "Test".to_owned(),
+        modality,
+        place: place("calf", if channel == 0 { Side::Left } else { Side::Right }),
+        tissue: Tissue::MuscleLarge,
+        device: DeviceId(0),
+        channel: Channel(channel),
+        applicator: Applicator::Electrodes([electrode("calf", Side::Left), electrode("calf", Side::Left)]),
+        stimulation: Some(Stimulation {
+            width: Microseconds::from_micros(200),
+            period: Microseconds::from_micros(20_000),
+            cycle,
+        }),
+        target: milliamps(20),
+        duration: Duration::from_secs(40),
+        held_by: None,
+        usual: Limits::default(),
+        chain,
+    }
+}
+
+/// Step 1 TENS on channel 0, step 2 NMES with a cycle on channel 1 of one stimulator; step 3 percussion on a gun.
+pub fn three_steps() -> Plan {
+    let cycle = Cycle {
+        ramp_up: Duration::from_secs(1),
+        on: Duration::from_secs(4),
+        ramp_down: Duration::from_millis(500),
+        off: Duration::from_secs(3),
+    };
+    let percussion = Step {
+        number: 3,
+        protocol: "test".to_owned(),
+        title: "Test".to_owned(),
+        modality: Modality::Percussion,
+        place: place("calf", Side::Right),
+        tissue: Tissue::MuscleLarge,
+        device: DeviceId(1),
+        channel: Channel(0),
+        applicator: Applicator::Attachment("ball".to_owned()),
+        stimulation: None,
+        target: raw(1800),
+        duration: Duration::from_secs(20),
+        held_by: Some("T1".to_owned()),
+        usual: Limits::default(),
+        chain: LimitChain::default(),
+    };
+    Plan {
+        id: "three-steps".to_owned(),
+        title: "Three steps".to_owned(),
+        client: ClientCode::new("C-1"),
+        devices: vec![
+            PlannedDevice { label: "Stim".to_owned(), profile: "stim".to_owned(), capability: stimulator() },
+            PlannedDevice { label: "Gun".to_owned(), profile: "gun".to_owned(), capability: gun() },
+        ],
+        steps: vec![
+            stimulation_step(1, Modality::Tens, 0, None),
+            stimulation_step(2, Modality::Nmes, 1, Some(cycle)),
+            percussion,
+        ],
+    }
+}
