@@ -1,13 +1,15 @@
 //! From a unit of the world to its simulated device: the one place where devices are made.
 
+use std::sync::Arc;
+
 use super::RigError;
 use crate::driver::sciencemode::Dialect;
 use crate::sim::SimDevice;
 use crate::sim::stim::{Stimulator, StimulatorBehaviour};
 use crate::sim::world::{StimulatorModel, UnitKind, WorldUnit};
 
-/// Makes the device of a unit from the unit and its seed.
-pub type Build = fn(&WorldUnit, u64) -> Result<Built, RigError>;
+/// Makes the device of a unit from the unit and its seed. Whoever has read the device profiles hands them in with it.
+pub type Build = Arc<dyn Fn(&WorldUnit, u64) -> Result<Built, RigError> + Send + Sync>;
 
 /// A device with the link it needs.
 pub enum Built {
