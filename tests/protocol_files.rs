@@ -213,6 +213,15 @@ fn a_caution_area_halves_the_current() {
     assert!(text.contains("area limit is 30 mA (popliteal fossa right, low cap)"), "{text}");
 }
 
+/// One pad on a `caution` area is enough, whichever area the dose is booked on.
+#[test]
+fn the_other_pad_on_a_caution_area_halves_the_current_too() {
+    let first = sample_with("{ area = \"calf\"", "{ area = \"popliteal_fossa\"");
+    assert!(load_text(&first.replace("\"6 mA\"", "\"30 mA\"")).is_ok());
+    let text = render(&load_text(&first.replace("\"6 mA\"", "\"30.5 mA\"")).unwrap_err());
+    assert!(text.contains("area limit is 30 mA"), "{text}");
+}
+
 /// H-03, H-06: every area and modality as the body areas say, in one plan each.
 #[test]
 fn every_denied_area_is_refused_and_every_other_is_not() {

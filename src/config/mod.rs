@@ -1,6 +1,6 @@
 //! Files to validated model: all problems at once, each with file, line, column and remedy.
 //!
-//! A file is read key by key ([`reader`]) and then judged: small named checks, every problem reported. What comes out
+//! A file is read key by key (`reader`) and then judged: small named checks, every problem reported. What comes out
 //! is the model's own types with private invariants already checked. Loaded once: a running session never sees an edit.
 //!
 //! | file | kind |
