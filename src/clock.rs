@@ -44,6 +44,11 @@ impl Clock {
         self.origin_monotonic_us
     }
 
+    /// Returns `mono` on the system's monotonic clock, µs.
+    pub fn monotonic_us(&self, mono: Mono) -> u64 {
+        self.origin_monotonic_us.saturating_add(mono.micros())
+    }
+
     /// Returns how long the machine has slept since the clock was started.
     pub fn suspended(&self) -> Duration {
         asleep().saturating_sub(self.origin_asleep)

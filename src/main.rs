@@ -1,2 +1,9 @@
 //! doseward, the command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    doseward::cli::run(doseward::cli::Arguments::parse())
+}

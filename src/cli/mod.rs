@@ -1,1 +1,147 @@
-//! To be filled.
+//! The command line. One file per verb; data to standard output, talk to standard error.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 3 bad file, 4 record damaged.
+
+mod autopilot;
+mod check;
+mod daemon;
+mod keys;
+mod operate;
+mod record;
+mod run;
+mod sim;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Drives percussion guns and neurostimulators inside a session plan's limits and records every dose.
+#[derive(Debug, Parser)]
+#[command(name = "doseward", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the session of one plan at this terminal
+    Run(run::Run),
+    /// Check plans and every file they rest on, without touching a device
+    Check(check::Check),
+    /// Read, verify and export the session record
+    Record(record::Record),
+    /// Run simulated units by themselves and print where they are
+    Sim(sim::Sim),
+    /// The part that drives the units; started by `run`
+    #[command(hide = true)]
+    Daemon(daemon::Daemon),
+}
+
+/// What a verb came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Failed,
+    Usage,
+    BadFile,
+    RecordDamaged,
+    /// What the daemon said.
+    Code(u8),
+}
+
+impl Outcome {
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::BadFile => 3,
+            Self::RecordDamaged => 4,
+            Self::Code(code) => code,
+        }
+    }
+}
+
+/// Runs one verb.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let outcome = match arguments.verb {
+        Verb::Run(run) => run.run(),
+        Verb::Check(check) => check.run(),
+        Verb::Record(record) => record.run(),
+        Verb::Sim(sim) => sim.run(),
+        Verb::Daemon(daemon) => daemon.run(),
+    };
+    ExitCode::from(outcome.code())
+}
+
+/// Says something to the person at the terminal. A terminal that is gone hears nothing, and nothing else happens.
+pub(crate) fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stderr().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).unwrap_or_default();
+}
+
+/// Prints data.
+pub(crate) fn print(text: &str) -> Outcome {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Outcome::Done,
+        Err(_) => Outcome::Failed,
+    }
+}
+
+/// Returns an error with its sources, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Returns where records live: the argument, the service's state directory, or the user's own.
+/// A rehearsal has a store of its own beside it, so that no simulated dose is ever counted for a client.
+pub(crate) fn data_dir(given: Option<PathBuf>, rehearsal: bool) -> Result<PathBuf, String> {
+    let own = || directories::ProjectDirs::from("", "", "doseward").map(|dirs| dirs.data_dir().to_owned());
+    // systemd may name several, separated by colons.
+    let service = std::env::var("STATE_DIRECTORY").ok();
+    let service = service.and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
+    match given.or(service.filter(|dir| !dir.as_os_str().is_empty())).or_else(own) {
+        Some(dir) if rehearsal => Ok(dir.join("rehearsal")),
+        Some(dir) => Ok(dir),
+        None => Err("No place for the record is known: name one with --data.".to_owned()),
+    }
+}
+
+/// Lets `tracing` speak to standard error; `DOSEWARD_LOG` sets what.
+pub(crate) fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DOSEWARD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call in one process keeps the first one's.
+    subscriber.try_init().unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rehearsal_never_shares_a_store_with_real_sessions() {
+        let given = Some(PathBuf::from("/var/lib/doseward"));
+        assert_eq!(data_dir(given.clone(), false), Ok(PathBuf::from("/var/lib/doseward")));
+        assert_eq!(data_dir(given, true), Ok(PathBuf::from("/var/lib/doseward/rehearsal")));
+    }
+
+    #[test]
+    fn exit_codes_are_the_documented_ones() {
+        let all = [Outcome::Done, Outcome::Failed, Outcome::Usage, Outcome::BadFile, Outcome::RecordDamaged];
+        assert_eq!(all.map(Outcome::code), [0, 1, 2, 3, 4]);
+    }
+}

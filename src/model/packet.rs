@@ -133,6 +133,40 @@ pub struct StopScript {
     pub resync: Vec<u8>,
 }
 
+impl StopScript {
+    /// Returns the steps as packets, numbered from `first`, each with the pause after it and what proves it.
+    pub fn packets(&self, first: u32) -> Vec<(Packet, Duration, Option<Confirm>)> {
+        let stop = |id, endpoint, bytes, write| Packet::lasting(id, endpoint, bytes, Purpose::Stop, write);
+        let numbered = (first..).zip(&self.steps);
+        numbered
+            .map(|(id, step)| {
+                let packet = stop(id, step.endpoint, step.bytes.clone(), step.write);
+                (packet, step.wait, step.confirm.clone())
+            })
+            .collect()
+    }
+
+    /// Returns the packet that ends a half-written frame, where the wire format needs one.
+    pub fn resync_packet(&self, id: u32) -> Option<Packet> {
+        let step = self.steps.first().filter(|_| !self.resync.is_empty())?;
+        Some(Packet::lasting(id, step.endpoint, self.resync.clone(), Purpose::Stop, step.write))
+    }
+}
+
+impl Confirm {
+    /// Returns whether these bytes prove the stop.
+    pub fn proves(&self, received: &Received) -> bool {
+        let Some(end) = self.at.checked_add(self.mask.len()) else {
+            return false;
+        };
+        let Some(seen) = received.bytes.get(self.at..end) else {
+            return false;
+        };
+        let masked = seen.iter().zip(&self.mask).map(|(byte, mask)| byte & mask);
+        received.endpoint == self.endpoint && !self.mask.is_empty() && masked.eq(self.value.iter().copied())
+    }
+}
+
 /// One step of a stop script.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopStep {

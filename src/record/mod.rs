@@ -1,6 +1,134 @@
-//! The session record.
+//! The session record: what was given, by whom, in what order; append-only, hash-chained, crash-safe.
+//!
+//! One writer ([`journal::Journal`], blocking, no tokio; the runtime gives it a thread), any number of readers
+//! ([`store::Reader`]) on connections of their own, also in other processes. The format, with commands that recompute
+//! a hash by hand, is in `docs/record-format.md`.
+//!
+//! ```text
+//!  begin --> open(0) --> entries 1.. --> seal            one session; its `open` links to the previous session's seal
+//!                          |
+//!                          +-- daemon dies --> recover: `recovered` entries --> seal (reason daemon_restart)
+//! ```
+//!
+//! Invariants:
+//! - never an entry changed, removed or put between two others without [`verify`] finding it;
+//! - never a hole: after a crash at any point the record is a prefix of what was appended;
+//! - never a dose forgotten: what may have been given after the last durable word is added as an uncertain interval
+//!   with its upper bound ([`recover`]);
+//! - damage is reported, never repaired.
 
 pub mod entry;
+pub mod export;
 pub mod journal;
+pub mod recover;
 pub mod store;
 pub mod verify;
+
+use std::path::PathBuf;
+
+use crate::model::session::SessionId;
+
+/// Why the record could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The data directory cannot be made, read or written.
+    #[error("the data directory {} cannot be used; check that this user may write there", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process holds the data directory.
+    #[error(
+        "the data directory is held by process {by} ({what}, since {since}); end it or choose another directory"
+    )]
+    Held {
+        /// Its process id; 0 when the lock file does not say.
+        by: u32,
+        /// What it is.
+        what: String,
+        /// Since when, RFC 3339.
+        since: String,
+    },
+    /// SQLite could not do it: disk full, read-only, locked.
+    #[error("the record could not be read or written")]
+    Sql(#[from] rusqlite::Error),
+    /// Reading or writing a file could not be done.
+    #[error("the file could not be read or written")]
+    File(#[from] std::io::Error),
+    /// The record was made by a later version.
+    #[error("the record has schema {found}, this version knows up to {known}; use the newer doseward")]
+    Newer {
+        /// Schema found.
+        found: i64,
+        /// Newest schema known.
+        known: i64,
+    },
+    /// The record is damaged. Nothing is written to it.
+    #[error("the record is damaged: {what}; run `doseward record verify`, then set the file aside")]
+    Damaged {
+        /// What was found.
+        what: String,
+    },
+    /// No session has begun.
+    #[error("no session is open in the record")]
+    NoSession,
+    /// A session has already begun.
+    #[error("session {session} is still open in the record")]
+    AlreadyOpen {
+        /// Which.
+        session: SessionId,
+    },
+    /// A session of an earlier run is not sealed; `recover` comes first.
+    #[error("session {session} of an earlier run is not sealed; recover it first")]
+    Unsealed {
+        /// Which.
+        session: SessionId,
+    },
+    /// An entry came out of its order.
+    #[error("entry {found} came where entry {expected} was due")]
+    OutOfOrder {
+        /// The number due.
+        expected: u64,
+        /// The number that came.
+        found: u64,
+    },
+    /// Too much waits for the disk.
+    #[error("{waiting} entries wait for the disk; no more are taken")]
+    Full {
+        /// How many wait.
+        waiting: usize,
+    },
+    /// A text holds what the canonical form cannot hold.
+    #[error("the {field} of an entry holds a line break or is too large")]
+    NotCanonical {
+        /// Which field.
+        field: &'static str,
+    },
+    /// There is no such session.
+    #[error("the record has no session {session}")]
+    NoSuchSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// The session is not sealed.
+    #[error("session {session} is not sealed yet; only sealed sessions are exported")]
+    NotSealed {
+        /// Which.
+        session: SessionId,
+    },
+    /// The body of an entry does not say what its kind says it should.
+    #[error("entry {seq} of session {session} cannot be read")]
+    Body {
+        /// Session.
+        session: SessionId,
+        /// Entry.
+        seq: u64,
+        /// Why.
+        source: entry::BodyError,
+    },
+    /// An entry could not be put into its written form.
+    #[error("an entry could not be put into its written form")]
+    Unwritable(#[source] entry::BodyError),
+}

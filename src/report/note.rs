@@ -1,1 +1,442 @@
-//! To be filled.
+//! The session note in plain text: what was given, what is not certain, what was alarming. Written from the record
+//! alone; a therapist reads and signs it.
+//!
+//! Wording: say what is known, then what follows, then what to do. Never a code without words.
+
+use jiff::tz::TimeZone;
+
+use crate::alarm::Cause;
+use crate::model::dose::Evidence;
+use crate::model::session::{SessionId, StopReason};
+use crate::record::RecordError;
+use crate::record::entry::{
+    Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, SealReason, StoredEntry,
+};
+use crate::record::store::{Reader, RecordedDose};
+use crate::units::{Hertz, Mono, SquareCentimetres};
+
+/// Widest line of the note, characters.
+const WIDTH: usize = 100;
+
+/// Returns the note of a session in the time zone of this box.
+///
+/// # Errors
+/// When there is no such session or the record cannot be read.
+pub fn text(reader: &Reader, session: &SessionId) -> Result<String, RecordError> {
+    text_in(reader, session, &TimeZone::system())
+}
+
+/// Returns the note of a session in a given time zone.
+///
+/// # Errors
+/// When there is no such session or the record cannot be read.
+pub fn text_in(reader: &Reader, session: &SessionId, zone: &TimeZone) -> Result<String, RecordError> {
+    Ok(Note::read(reader, session, zone)?.text())
+}
+
+/// Everything the note says.
+struct Note {
+    zone: TimeZone,
+    session: SessionId,
+    client: String,
+    plan: String,
+    simulated: bool,
+    software: String,
+    devices: Vec<HeadDevice>,
+    steps: Vec<HeadStep>,
+    events: Vec<Event>,
+    doses: Vec<RecordedDose>,
+    /// Wall clock and monotonic µs of the first entry: what maps a dose's instant to a time of day.
+    opened: (jiff::Timestamp, u64),
+    ended: Option<(jiff::Timestamp, SealReason)>,
+    head: String,
+}
+
+/// One entry, read.
+struct Event {
+    wall: jiff::Timestamp,
+    mono_us: u64,
+    body: Body,
+}
+
+/// Why and when output of a step ended or paused.
+struct Break {
+    clock: String,
+    words: String,
+}
+
+impl Note {
+    fn read(reader: &Reader, session: &SessionId, zone: &TimeZone) -> Result<Self, RecordError> {
+        let entries = reader.entries(session)?;
+        let doses = reader.doses(session)?;
+        let mut events = entries.iter().map(Event::read).collect::<Result<Vec<_>, _>>()?;
+        let head = entries.last().map(|entry| entry.hash.clone()).unwrap_or_default();
+        let no_head =
+            || RecordError::Damaged { what: format!("session {session} does not begin with its head") };
+        if events.is_empty() {
+            return Err(no_head());
+        }
+        let first = events.remove(0);
+        let ended = events.last().and_then(|event| {
+            if let Body::Seal { reason, .. } = &event.body { Some((event.wall, *reason)) } else { None }
+        });
+        let opened = (first.wall, first.mono_us);
+        let Body::Open { plan_title, client, simulated, software, devices, steps, .. } = first.body else {
+            return Err(no_head());
+        };
+        Ok(Self {
+            zone: zone.clone(),
+            session: session.clone(),
+            client,
+            plan: plan_title,
+            simulated,
+            software,
+            devices,
+            steps,
+            events,
+            doses,
+            opened,
+            ended,
+            head,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut out = String::new();
+        self.header(&mut out);
+        out.push_str("\nWhat was given\n");
+        for step in &self.steps {
+            paragraph(&mut out, &format!("{}. ", step.number), &self.step(step));
+        }
+        self.uncertain(&mut out);
+        self.alarms(&mut out);
+        out.push('\n');
+        paragraph(
+            &mut out,
+            "",
+            "Not signed yet. doseward wrote this from its record; it becomes the session note when a therapist has \
+             read and signed it.",
+        );
+        paragraph(&mut out, "", "Anchor of the record; whoever verifies it later needs this line:");
+        out.push_str(&format!("{}\n", self.head));
+        out
+    }
+
+    fn header(&self, out: &mut String) {
+        out.push_str(&format!("Session note for client {}\n", self.client));
+        out.push_str(&format!("Plan: {}\n", self.plan));
+        if self.simulated {
+            out.push_str("SIMULATED units: nobody was treated.\n");
+        } else {
+            out.push_str("Real units.\n");
+        }
+        let begin = self.opened.0.to_zoned(self.zone.clone());
+        let end = match &self.ended {
+            Some((wall, SealReason::Closed)) => format!(" to {}", self.clock(*wall)),
+            Some((wall, SealReason::DaemonRestart)) => {
+                format!(", cut short: the box restarted, and settled the record at {}", self.day_clock(*wall))
+            }
+            None => ", still open".to_owned(),
+        };
+        out.push_str(&format!(
+            "{}{end} (UTC{})\n",
+            begin.strftime("%-d %b %Y, %H:%M:%S"),
+            begin.strftime("%:z")
+        ));
+        out.push_str(&format!("Session {}, {}\n", self.session, self.software));
+    }
+
+    /// Returns the sentence of one step.
+    fn step(&self, step: &HeadStep) -> String {
+        let doses: Vec<&RecordedDose> =
+            self.doses.iter().filter(|dose| dose.dose.step == step.number).collect();
+        let mut said =
+            format!("{}: {} with {}", first_upper(&step.place()), self.what(step), self.unit(step.device));
+        said.push_str(&settings(step));
+        if doses.is_empty() {
+            said.push_str("; no output was given");
+        } else {
+            said.push_str(&format!(", {} at up to {}", how_long(&doses), highest(&doses)));
+        }
+        if doses.iter().any(|dose| dose.dose.rate_basis == crate::model::capability::RateBasis::WorstCase) {
+            said.push_str(" (strokes per minute of this gun are not measured)");
+        }
+        said.push_str(&self.comfort(step.number, &doses));
+        let mut breaks = self.breaks(step.number);
+        let cut_short = doses.iter().any(|dose| dose.recovered);
+        let last = if cut_short { None } else { breaks.pop() };
+        for pause in breaks {
+            said.push_str(&format!("; interrupted at {}: {}", pause.clock, pause.words));
+        }
+        for reason in self.reasons(step.number) {
+            said.push_str(&format!("; above the usual range, the reason given: {reason}"));
+        }
+        if let Some(last) = last {
+            said.push_str(&format!("; ended at {}: {}", last.clock, last.words));
+        } else if cut_short {
+            said.push_str("; cut short when the box restarted");
+        }
+        said.push('.');
+        said
+    }
+
+    fn what(&self, step: &HeadStep) -> String {
+        let modality = match step.modality.as_str() {
+            "tens" => "TENS",
+            "nmes" => "NMES",
+            other => other,
+        };
+        format!("{modality} ({})", step.title)
+    }
+
+    fn unit(&self, device: u8) -> &str {
+        self.devices.get(usize::from(device)).map_or("an unknown unit", |unit| unit.label.as_str())
+    }
+
+    /// Returns discomfort before and after the output of a step, in words.
+    fn comfort(&self, number: u8, doses: &[&RecordedDose]) -> String {
+        let begin = doses.iter().map(|dose| dose.dose.from).min();
+        let end = doses.iter().map(|dose| dose.dose.until).max();
+        let mut scores = Vec::new();
+        for event in &self.events {
+            if let Body::Comfort { step, score, .. } = &event.body
+                && *step == number
+            {
+                scores.push((Mono::from_micros(event.mono_us), *score));
+            }
+        }
+        if scores.is_empty() {
+            return "; discomfort was not asked".to_owned();
+        }
+        let before = scores.iter().rev().find(|(at, _)| begin.is_none_or(|begin| *at <= begin));
+        let after = scores.iter().rev().find(|(at, _)| end.is_some_and(|end| *at >= end));
+        let during = scores.iter().filter(|(at, _)| begin.is_some_and(|begin| *at > begin));
+        let during = during.filter(|(at, _)| end.is_some_and(|end| *at < end)).map(|(_, score)| score).max();
+        let word =
+            |score: Option<&(Mono, u8)>| score.map_or("not asked".to_owned(), |(_, score)| score.to_string());
+        let most = during.map_or(String::new(), |score| format!(", at most {score} during"));
+        format!("; discomfort {} before{most}, {} after", word(before), word(after))
+    }
+
+    /// Returns what ended or paused the output of a step, in order.
+    fn breaks(&self, number: u8) -> Vec<Break> {
+        let mut found = Vec::new();
+        for event in &self.events {
+            let words = if let Body::Stopped { step, reason, .. } = &event.body {
+                Some(stop_words(reason)).filter(|_| *step == number)
+            } else if let Body::Acted { step, what, by, .. } = &event.body {
+                Some(format!("on hold by {}", by.person)).filter(|_| *step == number && what == "hold")
+            } else {
+                None
+            };
+            found.extend(words.map(|words| Break { clock: self.clock(event.wall), words }));
+        }
+        found
+    }
+
+    /// Returns the reasons given for going above the usual range.
+    fn reasons(&self, number: u8) -> Vec<&str> {
+        let mut found = Vec::new();
+        for event in &self.events {
+            if let Body::Intent { step, reason: Some(reason), .. } = &event.body
+                && *step == number
+            {
+                found.push(reason.as_str());
+            }
+        }
+        found.dedup();
+        found
+    }
+
+    fn uncertain(&self, out: &mut String) {
+        let doses: Vec<_> =
+            self.doses.iter().filter(|dose| dose.dose.evidence == Evidence::Uncertain).collect();
+        if doses.is_empty() {
+            return;
+        }
+        out.push_str("\nNot certain\n");
+        for recorded in doses {
+            let dose = &recorded.dose;
+            let why = if recorded.recovered {
+                "The box restarted while this output may have been on."
+            } else {
+                "Nothing proves what the unit did in this time."
+            };
+            let (least, most) = dose.on_us;
+            let said = format!(
+                "{}, from {}: {} of output certain, up to {} possible, at no more than {}. {why} Budgets count {}. {}",
+                first_upper(&dose.place.to_string()),
+                self.clock_of(dose.from),
+                clock_time(least / SECOND),
+                clock_time(most.div_ceil(SECOND)),
+                dose.upper.intensity(),
+                clock_time(most.div_ceil(SECOND)),
+                Cause::Uncertain.action(false),
+            );
+            paragraph(out, "- ", &said);
+        }
+    }
+
+    fn alarms(&self, out: &mut String) {
+        let mut said = Vec::new();
+        for event in &self.events {
+            if let Body::Alarm { cause, device, raised: true, .. } = &event.body {
+                said.push(format!("{}: {}", self.clock(event.wall), self.alarm(cause, *device)));
+            }
+        }
+        if said.is_empty() {
+            out.push_str("\nNo alarms.\n");
+            return;
+        }
+        out.push_str("\nAlarms\n");
+        for alarm in said {
+            paragraph(out, "- ", &alarm);
+        }
+    }
+
+    fn alarm(&self, code: &str, device: Option<u8>) -> String {
+        let unit = device.map_or("The unit", |device| self.unit(device));
+        let gun = device.is_some_and(|device| {
+            self.steps.iter().any(|step| step.device == device && step.stimulation.is_none())
+        });
+        CAUSES.iter().find(|cause| cause.code() == code).map_or_else(
+            || format!("{unit}: {}.", code.replace('_', " ")),
+            |cause| format!("{} {}", cause.known(unit), cause.action(gun)),
+        )
+    }
+
+    fn clock(&self, wall: jiff::Timestamp) -> String {
+        wall.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
+    }
+
+    fn day_clock(&self, wall: jiff::Timestamp) -> String {
+        wall.to_zoned(self.zone.clone()).strftime("%-d %b %Y, %H:%M:%S").to_string()
+    }
+
+    /// Returns the time of day of an instant on the session's clock.
+    fn clock_of(&self, at: Mono) -> String {
+        let passed = jiff::SignedDuration::try_from(at.since(Mono::from_micros(self.opened.1)));
+        let wall = passed.ok().and_then(|passed| self.opened.0.checked_add(passed).ok());
+        wall.map_or_else(|| "an unknown time".to_owned(), |wall| self.clock(wall))
+    }
+}
+
+impl Event {
+    fn read(entry: &StoredEntry) -> Result<Self, RecordError> {
+        let body = crate::record::store::body_of(entry)?;
+        Ok(Self { wall: crate::record::store::wall_of(entry)?, mono_us: entry.mono_us, body })
+    }
+}
+
+/// Microseconds of a second.
+const SECOND: u64 = 1_000_000;
+
+/// Every cause of an alarm, to find one by its code.
+const CAUSES: [Cause; 16] = [
+    Cause::StopUnconfirmed,
+    Cause::Mismatch,
+    Cause::LinkLost,
+    Cause::LeadOff,
+    Cause::DeviceFault,
+    Cause::StartedAtDevice,
+    Cause::RaisedAtDevice,
+    Cause::StoppedAtDevice,
+    Cause::OperatorGone,
+    Cause::OperatorAbsent,
+    Cause::RecordFailing,
+    Cause::Uncertain,
+    Cause::Defect,
+    Cause::Battery,
+    Cause::GuardGone,
+    Cause::Suspended,
+];
+
+/// Returns pulse timing and electrodes, or the attachment.
+fn settings(step: &HeadStep) -> String {
+    let touches = match &step.applicator {
+        HeadApplicator::Attachment(name) => format!(", attachment {name}"),
+        HeadApplicator::Electrodes(pads) => electrodes(pads),
+    };
+    let pulses = step.stimulation.as_ref().map_or_else(String::new, pulses);
+    format!("{touches}{pulses}")
+}
+
+fn electrodes(pads: &[HeadElectrode]) -> String {
+    let size = |pad: &HeadElectrode| {
+        SquareCentimetres::from_square_millimetres(pad.contact_mm2).to_string().replace("cm2", "cm²")
+    };
+    let at = |pad: &HeadElectrode| format!("{} {}", pad.area.replace('_', " "), pad.side);
+    if let [one, other] = pads
+        && one == other
+    {
+        return format!(", two electrodes of {} on {}", size(one), at(one));
+    }
+    let each: Vec<String> = pads.iter().map(|pad| format!("{} on {}", size(pad), at(pad))).collect();
+    format!(", electrodes {}", each.join(" and "))
+}
+
+fn pulses(pattern: &HeadStimulation) -> String {
+    let rate = 1_000_000_000u32.checked_div(pattern.period_us).unwrap_or(0);
+    let cycle = pattern.cycle.as_ref().map_or_else(String::new, |cycle| {
+        format!(", ON {} s, OFF {} s", cycle.on_us / SECOND, cycle.off_us / SECOND)
+    });
+    format!(", {} µs at {}{cycle}", pattern.width_us, Hertz::from_millihertz(rate))
+}
+
+/// Returns the output time of doses: one figure, or two when they differ by a second or more.
+fn how_long(doses: &[&RecordedDose]) -> String {
+    let least: u64 = doses.iter().fold(0, |sum, dose| sum.saturating_add(dose.dose.on_us.0));
+    let most: u64 = doses.iter().fold(0, |sum, dose| sum.saturating_add(dose.dose.on_us.1));
+    let by_hand = doses.iter().all(|dose| dose.dose.evidence == Evidence::TherapistTimed);
+    let timed = if by_hand { " (timed by the therapist)" } else { "" };
+    if most.saturating_sub(least) < SECOND {
+        return format!("{}{timed}", clock_time(most.saturating_add(SECOND / 2) / SECOND));
+    }
+    format!("between {} and {}{timed}", clock_time(least / SECOND), clock_time(most.div_ceil(SECOND)))
+}
+
+/// Returns the highest intensity that may have been in force.
+fn highest(doses: &[&RecordedDose]) -> String {
+    let most =
+        doses.iter().map(|dose| dose.dose.upper.intensity()).max_by_key(|intensity| intensity.magnitude());
+    most.map_or_else(|| "nothing".to_owned(), |most| most.to_string())
+}
+
+fn stop_words(code: &str) -> String {
+    StopReason::ALL
+        .iter()
+        .find(|reason| reason.code() == code)
+        .map_or_else(|| code.replace('_', " "), |reason| reason.words().to_owned())
+}
+
+/// Prints seconds as `1:00`, from an hour on as `1:00:00`.
+fn clock_time(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+fn first_upper(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// Writes a paragraph with a hanging indent, broken between words.
+fn paragraph(out: &mut String, lead: &str, text: &str) {
+    let indent = lead.chars().count();
+    let mut column = indent;
+    out.push_str(lead);
+    for (index, word) in text.split_whitespace().enumerate() {
+        let width = word.chars().count();
+        if index > 0 && column.saturating_add(width).saturating_add(1) > WIDTH {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if index > 0 {
+            out.push(' ');
+            column = column.saturating_add(1);
+        }
+        out.push_str(word);
+        column = column.saturating_add(width);
+    }
+    out.push('\n');
+}

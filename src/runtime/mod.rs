@@ -1,1 +1,272 @@
-//! To be filled.
+//! The shell: the only module that spawns tasks. Everything that waits is here, nothing that decides.
+//!
+//! ```text
+//!  screen -- SessionHandle --> session task (governor) -- orders, stop lane --> device task (driver, transport), one per unit
+//!                                   |  ^                                              |
+//!                          entries  v  | durable                     reports, links   |
+//!                               recorder thread          session task <---------------+
+//! ```
+//!
+//! Invariants:
+//! - every queue is bounded and a full one is an answer; a stop is never an item of a queue;
+//! - a task that ends unasked or panics stops every unit, and the process ends with a failure;
+//! - the record is sealed after the units are at zero, never before.
+
+mod device_task;
+pub mod devices;
+pub mod handle;
+pub mod recorder_task;
+pub mod session_task;
+pub mod shutdown;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::driver::Driver;
+use crate::governor::{Governor, Input, Settings};
+use crate::model::command::DeviceId;
+use crate::model::plan::Plan;
+use crate::model::session::{Actor, StopReason};
+use crate::transport::Transport;
+
+use device_task::{DeviceEnd, DeviceTask, ORDERS_MAX, Order};
+use handle::{EVENTS_MAX, Lanes, REQUESTS_MAX, Seen, SessionHandle};
+use recorder_task::Recorder;
+use session_task::{Ends, SessionEnd, SessionTask, Shell};
+
+/// Inputs that may wait for the session task.
+const INPUTS_MAX: usize = 256;
+
+/// The whole close, once asked, must be over by then; after it the process ends whatever hangs.
+const CLOSE_WITHIN: Duration = Duration::from_secs(15);
+
+/// A session about to run: its plan and, in the plan's order, the driver and transport of each unit.
+pub struct Builder {
+    clock: Clock,
+    plan: Plan,
+    lanes: Lanes,
+    inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
+    orders: Vec<mpsc::Sender<Order>>,
+    devices: Vec<Pin<Box<dyn Future<Output = DeviceEnd> + Send>>>,
+}
+
+/// Joins every task of a running session.
+pub struct Supervisor {
+    clock: Clock,
+    lanes: Lanes,
+    handle: SessionHandle,
+    tasks: JoinSet<TaskEnd>,
+    recorder: oneshot::Receiver<bool>,
+}
+
+/// How the whole thing ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// How the session ended; `None`: its task died.
+    pub session: Option<SessionEnd>,
+    /// What ended unasked, in words; empty after an orderly end.
+    pub faults: Vec<String>,
+}
+
+/// Why a session could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A unit of the plan has no transport.
+    #[error("the plan has {planned} units, {given} were given")]
+    Units {
+        /// In the plan.
+        planned: usize,
+        /// Given.
+        given: usize,
+    },
+    /// The system gave no thread.
+    #[error("no thread for the record")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What else a session needs to begin.
+pub struct Parts {
+    /// Who acts at the handle.
+    pub by: Actor,
+    /// Lease length.
+    pub settings: Settings,
+    /// The session's record, begun.
+    pub recorder: Box<dyn Recorder>,
+    /// Whether the parent process is alive.
+    pub guard: watch::Receiver<bool>,
+    /// The wall clock is not more than two minutes behind the newest entry of the record.
+    pub clock_sane: bool,
+}
+
+enum TaskEnd {
+    Session(SessionEnd),
+    Device(DeviceId, DeviceEnd),
+}
+
+impl Builder {
+    /// Begins with a plan.
+    pub fn new(clock: Clock, plan: Plan) -> Self {
+        let lanes = Lanes::new(plan.devices.len());
+        let inputs = mpsc::channel(INPUTS_MAX);
+        Self { clock, plan, lanes, inputs, orders: Vec::new(), devices: Vec::new() }
+    }
+
+    /// Adds the next unit of the plan. Nothing is written to it before [`Builder::start`].
+    pub fn device<T: Transport + 'static>(&mut self, driver: Box<dyn Driver>, link: T) {
+        let id = DeviceId(u8::try_from(self.orders.len()).unwrap_or(u8::MAX));
+        let (orders, received) = mpsc::channel(ORDERS_MAX);
+        self.orders.push(orders);
+        let Some(lane) = self.lanes.subscribe(id) else {
+            return;
+        };
+        let reports = self.inputs.0.clone();
+        let task = DeviceTask::new(id, self.clock.clone(), (driver, link), lane, received, reports);
+        self.devices.push(Box::pin(task.run()));
+    }
+
+    /// Starts every task. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// Units and plan do not agree, or the system gave no thread.
+    pub fn start(self, parts: Parts) -> Result<(SessionHandle, Supervisor), StartError> {
+        let planned = self.plan.devices.len();
+        if self.orders.len() != planned || self.devices.len() != planned {
+            return Err(StartError::Units { planned, given: self.orders.len() });
+        }
+        let (record, recorder) =
+            recorder_task::start(parts.recorder, self.clock.clone()).map_err(StartError::Thread)?;
+        let governor = Governor::new(self.plan, parts.settings, self.clock.now());
+        let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+        let (snapshot, shown) = watch::channel(governor.snapshot(self.clock.now()));
+        let (heartbeat, close) = (watch::Sender::new(Seen::Never), watch::Sender::new(None));
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let ends = Ends {
+            requests: asked,
+            inputs: self.inputs.1,
+            heartbeat: heartbeat.subscribe(),
+            guard: parts.guard,
+            close: close.subscribe(),
+            snapshot,
+            clock_sane: parts.clock_sane,
+        };
+        let shell = Shell {
+            clock: self.clock.clone(),
+            lanes: self.lanes.clone(),
+            orders: self.orders,
+            record,
+            events: events.clone(),
+            pending: BTreeMap::new(),
+            unproven: BTreeMap::new(),
+            seen_up: std::collections::BTreeSet::new(),
+            closing: false,
+        };
+        let handle = SessionHandle {
+            by: parts.by,
+            requests,
+            numbers: Arc::new(AtomicU64::new(1)),
+            lanes: self.lanes.clone(),
+            heartbeat: Arc::new(heartbeat),
+            close: Arc::new(close),
+            snapshot: shown,
+            events,
+        };
+        let mut tasks = JoinSet::new();
+        let session = SessionTask::new(governor, shell, ends);
+        tasks.spawn(async move { TaskEnd::Session(session.run().await) });
+        for (id, device) in (0u8..).map(DeviceId).zip(self.devices) {
+            tasks.spawn(async move { TaskEnd::Device(id, device.await) });
+        }
+        let supervisor = Supervisor { clock: self.clock, lanes: self.lanes, handle: handle.clone(), tasks, recorder };
+        Ok((handle, supervisor))
+    }
+}
+
+impl Supervisor {
+    /// Runs until every task has ended. A task that ends unasked stops every unit and closes the session.
+    pub async fn run(mut self) -> Ended {
+        let mut ended = Ended { session: None, faults: Vec::new() };
+        let mut asked = self.handle.close.subscribe();
+        let mut writing = true;
+        let mut give_up = None;
+        loop {
+            let late = device_task::sleep_until(give_up.map(|at| self.clock.at(at)));
+            tokio::select! {
+                biased;
+                joined = self.tasks.join_next() => match joined {
+                    None => return ended,
+                    Some(joined) => self.joined(joined, &mut ended),
+                },
+                panicked = &mut self.recorder, if writing => {
+                    writing = false;
+                    // It ends by itself when the session task, which feeds it, is over.
+                    if ended.session.is_none() {
+                        let why = if panicked.unwrap_or(true) { "panicked" } else { "ended" };
+                        self.fault(&mut ended, format!("the record's writer {why}"));
+                    }
+                }
+                Ok(()) = asked.changed(), if give_up.is_none() => {
+                    give_up = Some(self.clock.now().saturating_add(CLOSE_WITHIN));
+                }
+                () = late => {
+                    ended.faults.push("a task did not end in time".to_owned());
+                    return ended;
+                }
+            }
+        }
+    }
+
+    fn joined(&self, joined: Result<TaskEnd, tokio::task::JoinError>, ended: &mut Ended) {
+        match joined {
+            Ok(TaskEnd::Session(end)) => {
+                if self.handle.close.borrow().is_none() {
+                    self.fault(ended, "the session task ended".to_owned());
+                }
+                ended.session = Some(end);
+            }
+            Ok(TaskEnd::Device(id, end)) => self.device_ended(id, end, ended),
+            // The session task died: its ends are gone, and with them the units' orders; each unit stops for it.
+            Err(error) => {
+                let why = if error.is_panic() { "panicked" } else { "was cancelled" };
+                self.fault(ended, format!("a task {why}"));
+            }
+        }
+    }
+
+    fn device_ended(&self, id: DeviceId, end: DeviceEnd, ended: &mut Ended) {
+        let unit = id.0.saturating_add(1);
+        let fault = match end {
+            DeviceEnd::Stopped => None,
+            DeviceEnd::Unproven => Some(format!("unit {unit} has not proven that it stopped")),
+            DeviceEnd::BusDead => Some(format!("unit {unit}: the system bus is gone")),
+            DeviceEnd::Unheard => Some(format!("unit {unit}: nobody took its reports")),
+            DeviceEnd::Panicked { proven: true } => {
+                Some(format!("the driver of unit {unit} panicked; the unit was stopped by its stop script"))
+            }
+            DeviceEnd::Panicked { proven: false } => {
+                Some(format!("the driver of unit {unit} panicked; the unit has not proven that it stopped"))
+            }
+        };
+        let asked = self.handle.close.borrow().is_some();
+        match fault {
+            Some(fault) => self.fault(ended, fault),
+            None if !asked => self.fault(ended, format!("the task of unit {unit} ended")),
+            None => {}
+        }
+    }
+
+    /// Stops every unit and begins the close.
+    fn fault(&self, ended: &mut Ended, what: String) {
+        self.lanes.emergency();
+        tracing::error!(what, "every unit is stopped");
+        ended.faults.push(what);
+        self.handle.close(true, StopReason::OtherText);
+    }
+}

@@ -1,0 +1,174 @@
+//! The unattended operator of a rehearsal: reads back, arms each step in order, titrates to its target, waits for its
+//! end. Pure: a snapshot in, at most one request out. Never used with a real unit.
+//!
+//! ```text
+//!  read back -> (arm -> set target -> wait for the end) per step -> done
+//!                         ^        |
+//!                         +- held: resume, at most three times
+//! ```
+
+use std::time::Duration;
+
+use crate::governor::{Act, Refusal, Snapshot, StepState, StepView, Verdict};
+use crate::model::command::Intensity;
+use crate::model::plan::{Plan, Step};
+use crate::model::session::StopReason;
+use crate::units::Mono;
+
+/// Pause before a refused request is made again.
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// A step that makes no progress for this long is given up.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// Holds of one step that are resumed.
+const RESUMES_MAX: u8 = 3;
+
+/// What the operator does next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Nothing.
+    Wait,
+    /// Ask for this.
+    Ask(Act),
+    /// Every step is over; whether all were completed.
+    Over {
+        /// They were.
+        completed: bool,
+    },
+    /// It cannot go on.
+    GiveUp(String),
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(crate) struct Autopilot {
+    plan: Plan,
+    asking: bool,
+    not_before: Mono,
+    read_back: bool,
+    step: u8,
+    state: Option<StepState>,
+    since: Mono,
+    goal: Option<Intensity>,
+    reason: Option<String>,
+    resumed: u8,
+    resuming: bool,
+}
+
+impl Autopilot {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            asking: false,
+            not_before: Mono::ORIGIN,
+            read_back: false,
+            step: 0,
+            state: None,
+            since: Mono::ORIGIN,
+            goal: None,
+            reason: None,
+            resumed: 0,
+            resuming: false,
+        }
+    }
+
+    /// Returns what to do in the state that the snapshot shows.
+    pub(crate) fn next(&mut self, snapshot: &Snapshot) -> Next {
+        if let Some(generation) = snapshot.latched {
+            return Next::GiveUp(format!("everything is stopped (stop {})", generation.0));
+        }
+        let open = snapshot.steps.iter().find(|view| !matches!(view.state, StepState::Ended(_)));
+        let Some(view) = open else {
+            let completed = |view: &StepView| view.state == StepState::Ended(StopReason::Completed);
+            return Next::Over { completed: snapshot.steps.iter().all(completed) };
+        };
+        self.follow(view, snapshot.at);
+        if self.asking || snapshot.at < self.not_before {
+            return Next::Wait;
+        }
+        if !self.read_back {
+            return self.ask(Act::ReadBack { client: self.plan.client.clone() });
+        }
+        let step = view.number;
+        match view.state {
+            StepState::Waiting => self.ask(Act::Arm { step }),
+            StepState::Armed => self.set(step),
+            StepState::Held if self.resuming => self.set(step),
+            StepState::Held => {
+                self.resumed = self.resumed.saturating_add(1);
+                if self.resumed > RESUMES_MAX {
+                    return Next::GiveUp(format!("step {step} was held {} times", self.resumed));
+                }
+                self.resuming = true;
+                self.ask(Act::Resume { step })
+            }
+            StepState::Arming | StepState::Finishing if self.is_stuck(snapshot.at) => {
+                Next::GiveUp(format!("step {step} makes no progress"))
+            }
+            StepState::Arming | StepState::Running | StepState::Finishing | StepState::Ended(_) => Next::Wait,
+        }
+    }
+
+    /// Takes the verdict of the request made last.
+    pub(crate) fn answered(&mut self, act: &Act, verdict: Option<&Verdict>, now: Mono) {
+        self.asking = false;
+        self.not_before = now.saturating_add(AGAIN_AFTER);
+        match verdict {
+            Some(Verdict::Granted { .. }) => {
+                self.read_back |= matches!(act, Act::ReadBack { .. });
+                // The next snapshot shows what came of it.
+                self.not_before = now.saturating_add(AGAIN_AFTER / 5);
+            }
+            Some(Verdict::NeedsReason { .. }) => {
+                self.reason = Some("target of the plan, unattended rehearsal".to_owned());
+            }
+            Some(Verdict::Refused(Refusal::Limit { allowed, .. })) if !allowed.is_zero() => {
+                self.goal = Some(*allowed);
+            }
+            Some(Verdict::Refused(_)) | None => {}
+        }
+    }
+
+    /// Returns the step it is at.
+    pub(crate) const fn step(&self) -> u8 {
+        self.step
+    }
+
+    fn follow(&mut self, view: &StepView, now: Mono) {
+        if view.number != self.step {
+            self.step = view.number;
+            self.goal = self.planned(view.number).map(|step| step.target);
+            (self.reason, self.resumed, self.resuming, self.state) = (None, 0, false, None);
+        }
+        if self.state != Some(view.state) {
+            self.resuming &= view.state == StepState::Held;
+            self.state = Some(view.state);
+            self.since = now;
+        }
+    }
+
+    fn planned(&self, number: u8) -> Option<&Step> {
+        self.plan.steps.iter().find(|step| step.number == number)
+    }
+
+    fn is_stuck(&self, now: Mono) -> bool {
+        now.since(self.since) > STUCK_AFTER
+    }
+
+    fn set(&mut self, step: u8) -> Next {
+        match self.goal {
+            Some(intensity) => self.ask(Act::Set { step, intensity, reason: self.reason.clone() }),
+            None => Next::GiveUp(format!("the plan has no step {step}")),
+        }
+    }
+
+    /// Asks, unless the same state has refused for too long.
+    fn ask(&mut self, act: Act) -> Next {
+        if self.not_before.since(self.since) > STUCK_AFTER {
+            return Next::GiveUp(format!("step {} was refused for a minute", self.step));
+        }
+        self.asking = true;
+        Next::Ask(act)
+    }
+}

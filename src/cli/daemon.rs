@@ -1,0 +1,302 @@
+//! The hidden verb behind `run`: the process that drives the units. Its standard input is a pipe from its parent.
+//!
+//! Order: files, then the record, then the units. A record that cannot be written touches no device.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::watch;
+
+use crate::cli::autopilot::Autopilot;
+use crate::cli::keys::Keyboard;
+use crate::cli::operate::{Operated, Operator, operate};
+use crate::cli::record::outcome_of;
+use crate::cli::run::DRIVES_ONLY_SIMULATED;
+use crate::cli::{Outcome, chain, log_to_stderr, print, say};
+use crate::clock::Clock;
+use crate::config::{self, Library, Loaded};
+use crate::governor::Settings;
+use crate::model::session::{Actor, SessionId};
+use crate::record::RecordError;
+use crate::record::entry::{SessionHead, Stamp};
+use crate::record::journal::Journal;
+use crate::record::store::Reader;
+use crate::report::note;
+use crate::runtime::devices::{Endpoint, Place, add_device};
+use crate::runtime::handle::SessionHandle;
+use crate::runtime::{Builder, Parts, Supervisor, shutdown};
+
+/// The wall clock may be this far behind the newest entry of the record (design 4).
+const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
+
+/// The part that drives the units; started by `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Daemon {
+    /// The plan
+    plan: PathBuf,
+    /// Where the record is kept
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Protocols, devices and areas, laid out like the repository
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// The units are simulated; stated by the parent, never inferred
+    #[arg(long)]
+    simulated: bool,
+    /// Nobody operates
+    #[arg(long, requires = "simulated")]
+    unattended: bool,
+    /// Where a unit is
+    #[arg(long = "unit", value_name = "KIND=LABEL=PLACE")]
+    units: Vec<Place>,
+}
+
+/// A session that has begun in the record.
+struct Begun {
+    journal: Journal,
+    session: SessionId,
+    clock_sane: bool,
+}
+
+impl Daemon {
+    pub(crate) fn run(self) -> Outcome {
+        log_to_stderr();
+        if let Err(why) = self.check_launch() {
+            say(&why);
+            return Outcome::Failed;
+        }
+        let library = Library::open(self.config_dir.as_deref());
+        let loaded = match config::load_plan(&library, &self.plan) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                say(&config::render(&problems));
+                return Outcome::BadFile;
+            }
+        };
+        for advice in loaded.advice.iter().chain(loaded.declarations.iter().map(|(_, line)| line)) {
+            say(advice);
+        }
+        let clock = Clock::start();
+        let begun = match self.begin(&loaded, &clock) {
+            Ok(begun) => begun,
+            Err(error) => {
+                say(&format!("{}. No device was touched.", chain(&error)));
+                return outcome_of(&error);
+            }
+        };
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                say(&format!("The session could not be started: {error}."));
+                return Outcome::Failed;
+            }
+        };
+        let session = begun.session.clone();
+        let outcome = runtime.block_on(self.session(&loaded, begun, clock));
+        // A link that hangs while it closes does not keep the process.
+        runtime.shutdown_timeout(Duration::from_millis(200));
+        self.show_note(&session, outcome)
+    }
+
+    /// Refuses every launch but that by its own parent with simulated units (design 6: stated by the launcher).
+    fn check_launch(&self) -> Result<(), String> {
+        if !DRIVES_ONLY_SIMULATED {
+            return Ok(());
+        }
+        let only = "This is a part of `doseward run --sim` and is not started by hand.";
+        let parent = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+        let exe = parent.and_then(|parent| std::fs::read_link(format!("/proc/{parent}/exe")).ok());
+        let own = std::fs::read_link("/proc/self/exe").ok();
+        if !self.simulated || exe.is_none() || exe != own {
+            return Err(only.to_owned());
+        }
+        for unit in &self.units {
+            if !is_simulated(&unit.endpoint) {
+                return Err(format!("{} is not one of the simulators' own. {only}", unit.label));
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&self, loaded: &Loaded, clock: &Clock) -> Result<Begun, RecordError> {
+        let mut journal = Journal::open(&self.data)?;
+        let newest = journal.reader()?.newest_wall()?;
+        let wall = clock.wall();
+        let clock_sane = newest.is_none_or(|newest| newest.duration_since(wall).unsigned_abs() <= CLOCK_BEHIND_MAX
+            || newest <= wall);
+        let stamp = Stamp { mono: clock.now(), wall };
+        for session in journal.recover(stamp)? {
+            say(&format!("Session {session} was not closed: it is completed now, with what is not certain marked."));
+        }
+        let session = SessionId::new(uuid::Uuid::now_v7().to_string());
+        let software = concat!("doseward ", env!("CARGO_PKG_VERSION")).to_owned();
+        let mut files = loaded.files.iter();
+        let plan_digest = files.next().map(|(_, digest)| digest.clone()).unwrap_or_default();
+        let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
+        head.file_digests = files.cloned().collect();
+        head.mono_origin_us = clock.origin_monotonic_us();
+        journal.begin(&head, stamp)?;
+        journal.commit()?;
+        Ok(Begun { journal, session, clock_sane })
+    }
+
+    async fn session(&self, loaded: &Loaded, begun: Begun, clock: Clock) -> Outcome {
+        match self.start(loaded, begun, &clock) {
+            Ok((handle, supervisor, guard)) => self.operate(loaded, clock, (handle, supervisor), guard).await,
+            Err(why) => {
+                say(&format!("{why} No device was touched."));
+                Outcome::Failed
+            }
+        }
+    }
+
+    /// Starts every task. The units are told to stop as soon as their links are up, and nothing more.
+    fn start(
+        &self,
+        loaded: &Loaded,
+        begun: Begun,
+        clock: &Clock,
+    ) -> Result<(SessionHandle, Supervisor, watch::Receiver<bool>), String> {
+        let (present, guard) = watch::channel(true);
+        listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
+        let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
+        for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
+            let Some(place) = self.units.iter().find(|place| place.label == planned.label) else {
+                return Err(format!("The simulators have no unit called {}: name it in the world.", planned.label));
+            };
+            add_device(&mut builder, planned, source, &place.endpoint)?;
+        }
+        let screen = if self.unattended { "none" } else { "terminal" };
+        let person = if self.unattended { "unattended".to_owned() } else { person() };
+        let parts = Parts {
+            by: Actor { person, screen: screen.to_owned() },
+            settings: Settings { lease: loaded.daemon.lease },
+            recorder: Box::new(begun.journal),
+            guard: guard.clone(),
+            clock_sane: begun.clock_sane,
+        };
+        let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
+        shutdown::stop_on_panic(handle.lanes().clone());
+        Ok((handle, supervisor, guard))
+    }
+
+    async fn operate(
+        &self,
+        loaded: &Loaded,
+        clock: Clock,
+        session: (SessionHandle, Supervisor),
+        guard: watch::Receiver<bool>,
+    ) -> Outcome {
+        let ended_by = match shutdown::watch(session.0.clone(), guard) {
+            Ok(ended_by) => ended_by,
+            Err(error) => {
+                say(&format!("The signals could not be taken over: {error}."));
+                session.0.close(true, crate::model::session::StopReason::OtherText);
+                watch::channel(None).1
+            }
+        };
+        let (operator, repaints) = match self.operator(loaded, &session.0) {
+            Ok(operator) => operator,
+            Err(error) => {
+                say(&format!("There is no controlling terminal ({error}): run it with --unattended."));
+                session.0.close(true, crate::model::session::StopReason::OtherText);
+                (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
+            }
+        };
+        let operated = operate(session, &loaded.plan, clock, operator, repaints).await;
+        let signal = *ended_by.borrow();
+        conclude(&operated, signal)
+    }
+
+    fn operator(&self, loaded: &Loaded, session: &SessionHandle) -> std::io::Result<(Operator, bool)> {
+        use std::io::IsTerminal as _;
+        let repaints = std::io::stderr().is_terminal();
+        if self.unattended {
+            return Ok((Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), repaints));
+        }
+        let keyboard = Keyboard::take()?;
+        keyboard.restore_on_panic()?;
+        let keys = keyboard.listen(session.clone())?;
+        Ok((Operator::Person { keyboard, keys }, repaints))
+    }
+
+    /// Ends with the session's note, which is data.
+    fn show_note(&self, session: &SessionId, outcome: Outcome) -> Outcome {
+        let text = Reader::open(&self.data).and_then(|reader| note::text(&reader, session));
+        match text {
+            Ok(text) => match print(&text) {
+                Outcome::Done => outcome,
+                failed => failed,
+            },
+            Err(error) => {
+                say(&format!("The note cannot be shown: {}.", chain(&error)));
+                Outcome::Failed
+            }
+        }
+    }
+}
+
+/// Says how the session ended.
+fn conclude(operated: &Operated, signal: Option<&'static str>) -> Outcome {
+    let mut failed = false;
+    let mut fault = |text: String| {
+        failed = true;
+        say(&text);
+    };
+    if let Some(signal) = signal {
+        fault(format!("Ended by {signal}: every unit was stopped first."));
+    }
+    for what in &operated.ended.faults {
+        fault(format!("{what}: every unit was stopped. Look at the client."));
+    }
+    match &operated.ended.session {
+        None => fault("The session ended without a seal: the record is completed at the next start.".to_owned()),
+        Some(end) => {
+            for device in &end.unproven {
+                fault(format!(
+                    "Unit {} has NOT proven that it stopped. Lift it off and press its button, or pull its leads.",
+                    device.0.saturating_add(1)
+                ));
+            }
+            match &end.sealed {
+                Ok(hash) => say(&format!("The record is sealed. Last hash: {hash}")),
+                Err(why) => fault(format!("The record could not be sealed: {why}.")),
+            }
+        }
+    }
+    if let Some(why) = &operated.incomplete {
+        fault(format!("The plan was not completed: {why}."));
+    }
+    if failed { Outcome::Failed } else { Outcome::Done }
+}
+
+/// Reads the parent's pipe; its end is the parent's end.
+fn listen_to_parent(present: watch::Sender<bool>) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name("parent".to_owned());
+    thread
+        .spawn(move || {
+            let mut input = std::io::stdin().lock();
+            let mut byte = [0u8; 64];
+            while matches!(input.read(&mut byte), Ok(1..)) {}
+            present.send_replace(false);
+        })
+        .map(|_| ())
+}
+
+/// Returns the name under which the person at the terminal acts.
+fn person() -> String {
+    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
+}
+
+/// Returns whether an endpoint can only be a simulator's: a pseudo-terminal, or an address on a private bus.
+fn is_simulated(endpoint: &Endpoint) -> bool {
+    match endpoint {
+        Endpoint::Serial(path) => {
+            std::fs::canonicalize(path).is_ok_and(|path| path.starts_with(Path::new("/dev/pts")))
+        }
+        Endpoint::Bluetooth(_) => std::env::var("DBUS_SYSTEM_BUS_ADDRESS")
+            .is_ok_and(|bus| !bus.is_empty() && !bus.contains("system_bus_socket")),
+    }
+}

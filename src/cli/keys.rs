@@ -1,0 +1,232 @@
+//! The keyboard of the controlling terminal: single keys without echo, signals left on, the terminal always restored.
+//!
+//! STOP ALL is not a key like the others: the reading thread posts it itself, before anything else hears of it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use tokio::sync::mpsc;
+
+use crate::governor::{Act, Snapshot, StepState, StepView};
+use crate::model::capability::IntensityRange;
+use crate::model::command::{DeviceId, Intensity};
+use crate::model::plan::{Plan, Step};
+use crate::model::session::{Discomfort, StopReason};
+use crate::runtime::handle::SessionHandle;
+
+/// Keys that may wait for the screen. One that finds no room is lost; STOP ALL is acted on before.
+const KEYS_MAX: usize = 64;
+
+/// One press of `+` or `-` on a gun with its own speed numbers.
+const SPEED_STEP: u32 = 50;
+
+/// The terminal, taken over until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Keyboard {
+    tty: File,
+    before: Termios,
+}
+
+/// What a key asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// A request to the governor.
+    Act(Act),
+    /// STOP ALL; posted already.
+    StopAll,
+    /// The end of the session.
+    Quit,
+    /// What the keys do.
+    Help,
+    /// Nothing to ask; the reason in words.
+    Nothing(&'static str),
+}
+
+impl Keyboard {
+    /// Takes over the controlling terminal of this process.
+    ///
+    /// # Errors
+    /// There is none, or it refused.
+    pub(crate) fn take() -> io::Result<Self> {
+        let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+        let before = tcgetattr(&tty)?;
+        let mut raw = before.clone();
+        // Signals stay: Ctrl-C, Ctrl-\ and Ctrl-Z stop every unit through their handlers.
+        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+        tcsetattr(&tty, OptionalActions::Now, &raw)?;
+        Ok(Self { tty, before })
+    }
+
+    /// Restores the terminal also when the process panics and never unwinds this.
+    ///
+    /// # Errors
+    /// No second handle of the terminal.
+    pub(crate) fn restore_on_panic(&self) -> io::Result<()> {
+        let (tty, modes) = (self.tty.try_clone()?, self.before.clone());
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            tcsetattr(&tty, OptionalActions::Now, &modes).unwrap_or_default();
+            before(panic);
+        }));
+        Ok(())
+    }
+
+    /// Starts the thread that reads keys.
+    ///
+    /// # Errors
+    /// No thread, or no second handle of the terminal.
+    pub(crate) fn listen(&self, session: SessionHandle) -> io::Result<mpsc::Receiver<char>> {
+        let mut tty = self.tty.try_clone()?;
+        let (keys, pressed) = mpsc::channel(KEYS_MAX);
+        std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+            let mut byte = [0u8; 1];
+            while let Ok(1) = tty.read(&mut byte) {
+                let [key] = byte;
+                let key = char::from(key);
+                if is_stop(key) {
+                    session.stop_all(StopReason::EmergencyStop);
+                }
+                if let Err(mpsc::error::TrySendError::Closed(_)) = keys.try_send(key) {
+                    return;
+                }
+            }
+        })?;
+        Ok(pressed)
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        tcsetattr(&self.tty, OptionalActions::Now, &self.before).unwrap_or_default();
+    }
+}
+
+/// Returns whether a key is STOP ALL.
+const fn is_stop(key: char) -> bool {
+    matches!(key, ' ' | 's' | 'S')
+}
+
+/// Returns what a key asks for at step `number`, in the state that the screen shows.
+pub(crate) fn asked(key: char, plan: &Plan, snapshot: &Snapshot, number: u8) -> Asked {
+    if is_stop(key) {
+        return Asked::StopAll;
+    }
+    match key {
+        'q' => return Asked::Quit,
+        '?' => return Asked::Help,
+        'k' => return Asked::Act(Act::AcknowledgeAlarms),
+        'y' => return Asked::Act(Act::ReadBack { client: plan.client.clone() }),
+        'R' => {
+            let reset = snapshot.latched.map(|generation| Asked::Act(Act::Reset { generation }));
+            return reset.unwrap_or(Asked::Nothing("Nothing is stopped that could be reset."));
+        }
+        _ => {}
+    }
+    let step = plan.steps.iter().find(|step| step.number == number);
+    let view = snapshot.steps.iter().find(|view| view.number == number);
+    let (Some(step), Some(view)) = (step, view) else {
+        return Asked::Nothing("All steps are over: q ends the session.");
+    };
+    at_step(key, plan, step, view)
+}
+
+fn at_step(key: char, plan: &Plan, step: &Step, view: &StepView) -> Asked {
+    let number = step.number;
+    let act = match key {
+        '+' | '=' => match view.state {
+            StepState::Waiting => Act::Arm { step: number },
+            StepState::Arming
+            | StepState::Armed
+            | StepState::Running
+            | StepState::Held
+            | StepState::Finishing
+            | StepState::Ended(_) => {
+                let intensity = raised(range(plan, step.device), view.asked);
+                Act::Set { step: number, intensity, reason: None }
+            }
+        },
+        '-' => {
+            let intensity = lowered(range(plan, step.device), view.asked);
+            Act::Set { step: number, intensity, reason: None }
+        }
+        'a' => Act::Arm { step: number },
+        'h' => Act::Hold { step: number },
+        'r' => Act::Resume { step: number },
+        'n' => Act::Finish { step: number },
+        'x' => Act::StopStep { step: number },
+        'm' => Act::TooMuch { step: number },
+        'v' => Act::StatedStopped { device: step.device },
+        _ => match key.to_digit(10).and_then(|score| Discomfort::new(u8::try_from(score).ok()?)) {
+            Some(score) => Act::Comfort { step: number, score },
+            None => return Asked::Nothing("That key does nothing: ? shows the keys."),
+        },
+    };
+    Asked::Act(act)
+}
+
+fn range(plan: &Plan, device: DeviceId) -> Option<IntensityRange> {
+    plan.devices.get(usize::from(device.0)).map(|planned| planned.capability.intensity)
+}
+
+/// Returns one device step more; from zero a gun begins at its floor. What is too much the governor refuses.
+fn raised(range: Option<IntensityRange>, from: Intensity) -> Intensity {
+    let magnitude = from.magnitude();
+    from.with_magnitude(match range {
+        Some(IntensityRange::Speed { floor, .. }) if magnitude < u32::from(floor.raw()) => u32::from(floor.raw()),
+        range => magnitude.saturating_add(device_step(range)),
+    })
+}
+
+/// Returns one device step less; below a gun's floor there is only zero.
+fn lowered(range: Option<IntensityRange>, from: Intensity) -> Intensity {
+    let magnitude = from.magnitude().saturating_sub(device_step(range));
+    from.with_magnitude(match range {
+        Some(IntensityRange::Speed { floor, .. }) if magnitude < u32::from(floor.raw()) => 0,
+        _ => magnitude,
+    })
+}
+
+fn device_step(range: Option<IntensityRange>) -> u32 {
+    match range {
+        Some(IntensityRange::Current { step, .. }) => step.microamps(),
+        Some(IntensityRange::Speed { .. }) => SPEED_STEP,
+        Some(IntensityRange::Level { .. }) | None => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::{Milliamps, RawSpeed};
+
+    #[test]
+    fn one_press_is_one_device_step_and_a_gun_starts_at_its_floor() {
+        let speed = |raw| Intensity::Speed(RawSpeed::from_raw(raw));
+        let gun = Some(IntensityRange::Speed {
+            floor: RawSpeed::from_raw(1750),
+            max: RawSpeed::from_raw(2400),
+            top: RawSpeed::from_raw(2400),
+            rise_per_s: 480,
+        });
+        assert_eq!(raised(gun, speed(0)), speed(1750));
+        assert_eq!(raised(gun, speed(1750)), speed(1800));
+        assert_eq!(lowered(gun, speed(1800)), speed(1750));
+        assert_eq!(lowered(gun, speed(1750)), speed(0));
+        let current = |microamps| Intensity::Current(Milliamps::from_microamps(microamps));
+        let unit = Some(IntensityRange::Current {
+            step: Milliamps::from_microamps(500),
+            max: Milliamps::from_milliamps(130),
+        });
+        assert_eq!(raised(unit, current(12_000)), current(12_500));
+        assert_eq!(lowered(unit, current(300)), current(0));
+    }
+
+    #[test]
+    fn space_and_s_are_stop_all_and_nothing_else_is() {
+        let stops: Vec<char> = (0u8..=127).map(char::from).filter(|key| is_stop(*key)).collect();
+        assert_eq!(stops, [' ', 'S', 's']);
+    }
+}

@@ -1,0 +1,280 @@
+//! The operator's end of a session at a terminal: keys or autopilot in, live line and sentences out.
+//!
+//! Invariants:
+//! - a heartbeat is sent only for a snapshot that was really painted, and from a keyboard only within the presence
+//!   interval of the last key (SR-47); the autopilot, which only a rehearsal has, needs no key;
+//! - no wait for a verdict, a screen or a key keeps a stop: signals and STOP ALL have their own tasks.
+
+use std::io::Write as _;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::cli::autopilot::{Autopilot, Next};
+use crate::cli::keys::{self, Asked, Keyboard};
+use crate::cli::{say, words};
+use crate::clock::Clock;
+use crate::governor::{Act, Snapshot, StepState, Verdict};
+use crate::model::plan::Plan;
+use crate::model::session::StopReason;
+use crate::runtime::handle::{Event, SessionHandle, Unanswered};
+use crate::runtime::{Ended, Supervisor};
+use crate::units::Mono;
+
+/// The live line is painted this often.
+const PAINT_EVERY: Duration = Duration::from_millis(200);
+
+/// Where lines cannot be repainted, at most one in this time.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// A key press is a sign of presence for this long (SR-47).
+const PRESENCE: Duration = Duration::from_secs(3 * 60);
+
+/// Who operates.
+pub(crate) enum Operator {
+    /// A person at the controlling terminal.
+    Person {
+        /// The terminal, restored when this is dropped.
+        keyboard: Keyboard,
+        /// Its keys.
+        keys: mpsc::Receiver<char>,
+    },
+    /// Nobody: a rehearsal runs by itself.
+    Unattended(Box<Autopilot>),
+}
+
+/// How the operating ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Operated {
+    /// How the session ended.
+    pub(crate) ended: Ended,
+    /// Unattended: why the plan was not completed. A person ends a session as he likes.
+    pub(crate) incomplete: Option<String>,
+}
+
+struct Screen<'a> {
+    plan: &'a Plan,
+    session: SessionHandle,
+    clock: Clock,
+    /// The line can be repainted.
+    repaints: bool,
+    painted: bool,
+    last_key: Option<Mono>,
+    last_line: Option<(Mono, String)>,
+    /// What the newest verdict said.
+    refused: Option<String>,
+    asking: FuturesUnordered<Asking>,
+    incomplete: Option<String>,
+}
+
+type Asking = std::pin::Pin<Box<dyn Future<Output = (Act, Result<Verdict, Unanswered>)> + Send>>;
+
+enum Wake {
+    Key(char),
+    Event(Event),
+    Missed(u64),
+    Answer(Act, Result<Verdict, Unanswered>),
+    Paint,
+    Ended(Ended),
+}
+
+/// Operates until the session has ended.
+pub(crate) async fn operate(
+    (session, supervisor): (SessionHandle, Supervisor),
+    plan: &Plan,
+    clock: Clock,
+    mut operator: Operator,
+    repaints: bool,
+) -> Operated {
+    let mut events = session.events();
+    let mut snapshots = session.snapshots();
+    let mut screen = Screen {
+        plan,
+        session,
+        clock: clock.clone(),
+        repaints,
+        painted: false,
+        last_key: Some(clock.now()),
+        last_line: None,
+        refused: None,
+        asking: FuturesUnordered::new(),
+        incomplete: None,
+    };
+    screen.greet(&operator);
+    let mut ended = pin!(supervisor.run());
+    let mut paint = tokio::time::interval(PAINT_EVERY);
+    paint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        let wake = tokio::select! {
+            biased;
+            key = next_key(&mut operator) => Wake::Key(key),
+            event = events.recv() => match event {
+                Ok(event) => Wake::Event(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => Wake::Missed(missed),
+                Err(broadcast::error::RecvError::Closed) => Wake::Missed(0),
+            },
+            Some((act, answer)) = screen.asking.next() => Wake::Answer(act, answer),
+            end = &mut ended => Wake::Ended(end),
+            _ = paint.tick() => Wake::Paint,
+        };
+        let snapshot = snapshots.borrow_and_update().clone();
+        match wake {
+            Wake::Key(key) => screen.key(key, &snapshot),
+            Wake::Event(Event::Entry { at, entry }) => {
+                if let Some(said) = words::entry(plan, at, &entry) {
+                    screen.say(&said);
+                }
+            }
+            Wake::Missed(missed) => screen.say(&format!("{missed} lines were not shown; the record has them.")),
+            Wake::Answer(act, answer) => screen.answer(&mut operator, &act, &answer),
+            Wake::Paint => screen.paint(&mut operator, &snapshot),
+            Wake::Ended(ended) => {
+                screen.wipe();
+                return Operated { ended, incomplete: screen.incomplete };
+            }
+        }
+    }
+}
+
+/// Waits for a key; for ever without a keyboard or when it is gone.
+async fn next_key(operator: &mut Operator) -> char {
+    let key = match operator {
+        Operator::Person { keys, .. } => keys.recv().await,
+        Operator::Unattended(_) => None,
+    };
+    match key {
+        Some(key) => key,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns the step that the keys act on: the first that is not over; the last when all are.
+fn present_step(snapshot: &Snapshot) -> u8 {
+    let open = snapshot.steps.iter().find(|view| !matches!(view.state, StepState::Ended(_)));
+    open.or(snapshot.steps.last()).map_or(0, |view| view.number)
+}
+
+impl Screen<'_> {
+    fn greet(&self, operator: &Operator) {
+        say(&format!("{}: {}, {} steps.", self.plan.client, self.plan.title, self.plan.steps.len()));
+        match operator {
+            Operator::Person { keyboard, .. } => {
+                let _: &Keyboard = keyboard;
+                say(words::HELP);
+                say("Ask the client's name or birth date; press y when it agrees with the plan.");
+            }
+            Operator::Unattended(_) => say("Unattended rehearsal: nobody is asked anything."),
+        }
+    }
+
+    fn key(&mut self, key: char, snapshot: &Snapshot) {
+        self.last_key = Some(self.clock.now());
+        let act = match keys::asked(key, self.plan, snapshot, present_step(snapshot)) {
+            Asked::StopAll => return self.say("STOP ALL."),
+            Asked::Help => return self.say(words::HELP),
+            Asked::Nothing(why) => return self.say(why),
+            Asked::Quit => {
+                self.say("The session ends: every unit is stopped first.");
+                return self.session.close(false, StopReason::TherapistRequest);
+            }
+            Asked::Act(act) => act,
+        };
+        self.ask(act, snapshot);
+        self.ask(Act::Present, snapshot);
+    }
+
+    fn ask(&mut self, act: Act, snapshot: &Snapshot) {
+        let (session, seen) = (self.session.clone(), snapshot.version);
+        self.asking.push(Box::pin(async move {
+            let answer = session.request(act.clone(), seen).await;
+            (act, answer)
+        }));
+    }
+
+    fn answer(&mut self, operator: &mut Operator, act: &Act, answer: &Result<Verdict, Unanswered>) {
+        if let Operator::Unattended(autopilot) = operator {
+            autopilot.answered(act, answer.as_ref().ok(), self.clock.now());
+        }
+        let said = match answer {
+            // A sign of presence asks for nothing, so there is nothing to say about it.
+            _ if *act == Act::Present => None,
+            Ok(verdict) => words::verdict(verdict),
+            Err(unanswered) => Some(unanswered.to_string()),
+        };
+        // An autopilot asks again and again; its refusals are said once.
+        let again = matches!(operator, Operator::Unattended(_)) && said == self.refused;
+        if let Some(said) = said.as_ref().filter(|_| !again) {
+            self.say(said);
+        }
+        self.refused = said;
+    }
+
+    fn paint(&mut self, operator: &mut Operator, snapshot: &Snapshot) {
+        let number = present_step(snapshot);
+        let line = words::live_line(self.plan, snapshot, number);
+        let painted = if self.repaints {
+            self.painted = true;
+            let mut out = std::io::stderr().lock();
+            write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush()).is_ok()
+        } else {
+            self.line(words::change_key(snapshot, number), &line);
+            true
+        };
+        let now = self.clock.now();
+        let present = match operator {
+            Operator::Person { .. } => self.last_key.is_some_and(|key| now.since(key) <= PRESENCE),
+            Operator::Unattended(_) => true,
+        };
+        if painted && present {
+            self.session.heartbeat(snapshot.at);
+        }
+        if let Operator::Unattended(autopilot) = operator {
+            match autopilot.next(snapshot) {
+                Next::Wait => {}
+                Next::Ask(act) => self.ask(act, snapshot),
+                Next::Over { completed } => {
+                    let some = "not every step was completed";
+                    self.over((!completed).then(|| some.to_owned()));
+                }
+                Next::GiveUp(why) => self.over(Some(format!("step {}: {why}", autopilot.step()))),
+            }
+        }
+    }
+
+    /// Ends an unattended session; the first reason counts.
+    fn over(&mut self, incomplete: Option<String>) {
+        if self.incomplete.is_none() {
+            self.incomplete = incomplete;
+        }
+        self.session.close(false, StopReason::TherapistRequest);
+    }
+
+    /// Prints a line when it says something new, at most one a second.
+    fn line(&mut self, key: String, line: &str) {
+        let now = self.clock.now();
+        let due = match &self.last_line {
+            Some((at, last)) => *last != key && now.since(*at) >= LINE_EVERY,
+            None => true,
+        };
+        if due {
+            self.last_line = Some((now, key));
+            say(line);
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.wipe();
+        say(text);
+    }
+
+    fn wipe(&mut self) {
+        if self.painted {
+            self.painted = false;
+            let mut out = std::io::stderr().lock();
+            write!(out, "\r\x1b[2K").and_then(|()| out.flush()).unwrap_or_default();
+        }
+    }
+}

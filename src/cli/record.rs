@@ -1,0 +1,182 @@
+//! `doseward record`: read, verify and export the session record, also while a session runs.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::{Outcome, chain, data_dir, print, say};
+use crate::model::session::SessionId;
+use crate::record::store::{Reader, SessionSummary};
+use crate::record::verify::{self, Audit};
+use crate::record::{RecordError, export};
+use crate::report::note;
+
+/// Read, verify and export the session record.
+#[derive(Debug, Args)]
+pub(crate) struct Record {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the sessions, or show the note of one
+    Show {
+        /// The session; `last` is the newest
+        session: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Recompute every hash and report every damage
+    Verify {
+        /// An exported session; without it: the record
+        file: Option<PathBuf>,
+        /// A hash noted earlier, for example from a printed note: finds a record that was cut
+        #[arg(long, value_name = "HASH")]
+        anchor: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Write one sealed session as a file that can be verified by itself
+    Export {
+        /// The session; `last` is the newest
+        session: String,
+        /// Where to write; without it: standard output
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// Where the record is kept
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The rehearsal record, of simulated units
+    #[arg(long)]
+    sim: bool,
+}
+
+impl Record {
+    pub(crate) fn run(self) -> Outcome {
+        let done = match self.what {
+            What::Show { session, place } => place.open().and_then(|reader| show(&reader, session.as_deref())),
+            What::Verify { file, anchor, place } => audit(file, anchor.as_deref(), &place),
+            What::Export { session, to, place } => place.open().and_then(|reader| written(&reader, &session, to)),
+        };
+        done.unwrap_or_else(|error| {
+            say(&format!("{}.", chain(&error)));
+            outcome_of(&error)
+        })
+    }
+}
+
+/// Returns the exit code of a record that could not be used.
+pub(crate) fn outcome_of(error: &RecordError) -> Outcome {
+    match error {
+        RecordError::Damaged { .. } | RecordError::Body { .. } => Outcome::RecordDamaged,
+        RecordError::Directory { .. }
+        | RecordError::Held { .. }
+        | RecordError::Sql(_)
+        | RecordError::File(_)
+        | RecordError::Newer { .. }
+        | RecordError::NoSession
+        | RecordError::AlreadyOpen { .. }
+        | RecordError::Unsealed { .. }
+        | RecordError::OutOfOrder { .. }
+        | RecordError::Full { .. }
+        | RecordError::NotCanonical { .. }
+        | RecordError::NoSuchSession { .. }
+        | RecordError::NotSealed { .. }
+        | RecordError::Unwritable(_) => Outcome::Failed,
+    }
+}
+
+impl Place {
+    fn dir(&self) -> Result<PathBuf, RecordError> {
+        let not_known = |why: String| RecordError::File(std::io::Error::other(why));
+        data_dir(self.data.clone(), self.sim).map_err(not_known)
+    }
+
+    fn open(&self) -> Result<Reader, RecordError> {
+        Reader::open(&self.dir()?)
+    }
+}
+
+fn show(reader: &Reader, session: Option<&str>) -> Result<Outcome, RecordError> {
+    match session {
+        Some(session) => Ok(print(&note::text(reader, &named(reader, session)?)?)),
+        None => {
+            let sessions = reader.sessions()?;
+            Ok(print(&sessions.iter().map(line).collect::<String>()))
+        }
+    }
+}
+
+fn line(summary: &SessionSummary) -> String {
+    let state = if summary.sealed.is_some() { "sealed" } else { "open" };
+    let simulated = if summary.simulated { ", simulated" } else { "" };
+    format!(
+        "{}  {}  {}  {} ({state}{simulated}, {} entries)\n",
+        summary.session, summary.opened, summary.client, summary.plan_title, summary.entries
+    )
+}
+
+fn named(reader: &Reader, session: &str) -> Result<SessionId, RecordError> {
+    if session != "last" {
+        return Ok(SessionId::new(session));
+    }
+    let newest = reader.sessions()?.pop().map(|summary| summary.session);
+    newest.ok_or(RecordError::NoSession)
+}
+
+fn audit(file: Option<PathBuf>, anchor: Option<&str>, place: &Place) -> Result<Outcome, RecordError> {
+    let path = match file {
+        Some(file) => file,
+        None => place.dir()?,
+    };
+    let audit = verify::path(&path, anchor)?;
+    let printed = print(&found(&audit));
+    if audit.damage.is_empty() && audit.anchored != Some(false) {
+        return Ok(printed);
+    }
+    Ok(Outcome::RecordDamaged)
+}
+
+fn found(audit: &Audit) -> String {
+    let mut text = format!("{} sessions, {} entries.\n", audit.sessions, audit.entries);
+    for damage in &audit.damage {
+        text.push_str(&format!("Damaged: {damage}.\n"));
+    }
+    if let Some(session) = &audit.unsealed {
+        text.push_str(&format!("Session {session} is not sealed: it runs now, or its end is missing.\n"));
+    }
+    match audit.anchored {
+        Some(true) => text.push_str("The anchor is in the record.\n"),
+        Some(false) => text.push_str("The anchor is NOT in the record: its end was cut, or it is another record.\n"),
+        None => {}
+    }
+    if audit.damage.is_empty() {
+        let head = audit.head.as_deref().unwrap_or("none");
+        text.push_str(&format!("No damage found. Last hash: {head}\n"));
+    }
+    text
+}
+
+fn written(reader: &Reader, session: &str, to: Option<PathBuf>) -> Result<Outcome, RecordError> {
+    let session = named(reader, session)?;
+    let Some(path) = to else {
+        export::session(reader, &session, &mut std::io::stdout().lock())?;
+        return Ok(Outcome::Done);
+    };
+    let mut file = File::create_new(&path)?;
+    let head = export::session(reader, &session, &mut file)?;
+    file.flush()?;
+    file.sync_all()?;
+    say(&format!("Written to {}. Last hash: {head}", path.display()));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,127 @@
+//! `doseward run`: one session at this terminal. This process becomes the parent of the simulators and the daemon.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::{Outcome, chain, data_dir, say};
+use crate::guard::{self, Ended, GuardError, Launch};
+
+/// This version drives simulated units only: no unit has been tried on a bench, and the parent process cannot yet stop
+/// a unit by itself when the daemon dies (design 3.10). A real unit may be driven when both have changed.
+pub(crate) const DRIVES_ONLY_SIMULATED: bool = true;
+
+/// Run the session of one plan at this terminal.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The plan
+    plan: PathBuf,
+    /// Drive simulated units; WORLD describes them (without it: the plan's units, well-behaved)
+    #[arg(long, value_name = "WORLD", num_args = 0..=1)]
+    sim: Option<Option<PathBuf>>,
+    /// Where the record is kept; a rehearsal has its own place inside
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Protocols, devices and areas, laid out like the repository
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
+    /// Where the simulators write what they really delivered
+    #[arg(long, value_name = "FILE", requires = "sim")]
+    truth: Option<PathBuf>,
+    /// Run the plan without a person; simulated units only
+    #[arg(long, requires = "sim")]
+    unattended: bool,
+}
+
+impl Run {
+    pub(crate) fn run(self) -> Outcome {
+        let Some(world) = &self.sim else {
+            return refuse_real();
+        };
+        let program = match std::env::current_exe() {
+            Ok(program) => program,
+            Err(error) => {
+                say(&format!("This program cannot find itself: {error}."));
+                return Outcome::Failed;
+            }
+        };
+        let data = match data_dir(self.data.clone(), true) {
+            Ok(data) => data,
+            Err(why) => {
+                say(&why);
+                return Outcome::Failed;
+            }
+        };
+        let unattended = self.unattended || !std::io::stdin().is_terminal();
+        let launch = Launch {
+            program,
+            simulators: self.simulators(world.as_ref()),
+            daemon: self.daemon(data, unattended),
+        };
+        match guard::run(&launch) {
+            Ok(Ended::Code(code)) => Outcome::Code(code),
+            Ok(died @ Ended::Died { .. }) => {
+                say(&died.words().unwrap_or_default());
+                Outcome::Failed
+            }
+            Err(error) => {
+                say(&format!("{}.", chain(&error)));
+                match error {
+                    // They have said themselves what is wrong with their files.
+                    GuardError::Simulators { code: Some(code), .. } => Outcome::Code(code.max(1)),
+                    GuardError::Simulators { code: None, .. } | GuardError::Start { .. } => Outcome::Failed,
+                }
+            }
+        }
+    }
+
+    fn simulators(&self, world: Option<&PathBuf>) -> Vec<OsString> {
+        let mut arguments = vec![OsString::from("sim")];
+        match world {
+            Some(world) => arguments.push(world.into()),
+            None => arguments.extend(["--plan".into(), self.plan.clone().into()]),
+        }
+        option(&mut arguments, "--config-dir", self.config_dir.as_ref());
+        option(&mut arguments, "--truth", self.truth.as_ref());
+        arguments
+    }
+
+    fn daemon(&self, data: PathBuf, unattended: bool) -> Vec<OsString> {
+        let mut arguments = vec![OsString::from("daemon"), self.plan.clone().into(), "--simulated".into()];
+        option(&mut arguments, "--data", Some(&data));
+        option(&mut arguments, "--config-dir", self.config_dir.as_ref());
+        if unattended {
+            arguments.push("--unattended".into());
+        }
+        arguments
+    }
+}
+
+fn option(arguments: &mut Vec<OsString>, name: &str, value: Option<&PathBuf>) {
+    if let Some(value) = value {
+        arguments.extend([name.into(), value.into()]);
+    }
+}
+
+fn refuse_real() -> Outcome {
+    if DRIVES_ONLY_SIMULATED {
+        say(
+            "This version drives simulated units only. No unit has been tried on a bench yet, and the parent process \
+             cannot yet stop a unit by itself when the part that drives it dies. Run it with --sim.",
+        );
+    }
+    Outcome::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_units_are_refused_while_this_version_drives_only_simulated_ones() {
+        assert!(DRIVES_ONLY_SIMULATED, "change this only together with bench results and the guard's own stop");
+        assert_eq!(refuse_real(), Outcome::Failed);
+    }
+}

@@ -1,0 +1,311 @@
+//! What a session says at a terminal: one live line, and a sentence for everything that happens.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::alarm::{Alarm, Priority};
+use crate::governor::{Entry, Phase, Snapshot, StepState, StepView, StopView, UnitView, Verdict};
+use crate::model::command::{DeviceId, Intensity};
+use crate::model::dose::{Dose, Evidence};
+use crate::model::plan::{Plan, Step};
+use crate::model::protocol::Modality;
+use crate::model::report::{EpochEnd, OwnButton, StopProgress};
+use crate::model::session::Actor;
+use crate::units::Mono;
+
+/// What the keys do, and what the surest stop is.
+pub(crate) const HELP: &str = "\
+ + more   - less   h hold   r resume   space or s STOP ALL   n finish, then next   x stop this step
+ 0-9 discomfort   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
+ k alarms seen   q end the session (stops first)   ? this help
+ The surest stop is at the client: lift the gun off and press its button; pull the stimulator's leads.";
+
+/// Returns the live line for step `number`.
+pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String {
+    let mut line = String::new();
+    if let Some(generation) = snapshot.latched {
+        append(&mut line, format_args!("STOPPED (stop {}) | ", generation.0));
+    }
+    let view = snapshot.steps.iter().find(|view| view.number == number);
+    let step = plan.steps.iter().find(|step| step.number == number);
+    let (Some(view), Some(step)) = (view, step) else {
+        line.push_str("all steps are over");
+        return line;
+    };
+    append(
+        &mut line,
+        format_args!(
+            "{number}/{} {} {} | {} | asked {} allowed {} ({}) {} | left {}",
+            plan.steps.len(),
+            modality(step.modality),
+            step.place,
+            state(view),
+            view.asked,
+            view.allowed,
+            view.owner.word(),
+            delivered(view),
+            clock(view.left),
+        ),
+    );
+    let unit = snapshot.units.get(usize::from(step.device.0));
+    if let Some(unit) = unit {
+        append(&mut line, format_args!(" | {}: {}", label(plan, step.device), unit_state(unit)));
+    }
+    if !snapshot.alarms.is_empty() {
+        append(&mut line, format_args!(" | {} alarms", snapshot.alarms.len()));
+    }
+    line
+}
+
+/// Returns what of the live line is worth a new line where lines cannot be repainted: everything but running time.
+pub(crate) fn change_key(snapshot: &Snapshot, number: u8) -> String {
+    let view = snapshot.steps.iter().find(|view| view.number == number);
+    let view = view.map(|view| (view.state, view.asked, view.allowed, view.setpoint, view.phase));
+    let units: Vec<_> = snapshot.units.iter().map(|unit| (unit.up, unit.battery, stop_state(unit.stop))).collect();
+    format!("{number} {view:?} {units:?} {:?} {:?}", snapshot.latched, snapshot.alarms)
+}
+
+fn append(line: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String takes every text.
+    line.write_fmt(text).unwrap_or_default();
+}
+
+fn modality(modality: Modality) -> &'static str {
+    match modality {
+        Modality::Percussion => "percussion",
+        Modality::Nmes => "NMES",
+        Modality::Tens => "TENS",
+    }
+}
+
+fn state(view: &StepView) -> String {
+    match view.state {
+        StepState::Waiting => "waiting".to_owned(),
+        StepState::Arming => "arming".to_owned(),
+        StepState::Armed => "ready at zero".to_owned(),
+        StepState::Running => match view.phase {
+            Phase::Continuous => "running".to_owned(),
+            Phase::RampUp => "running, rising".to_owned(),
+            Phase::On => "running, on".to_owned(),
+            Phase::RampDown => "running, falling".to_owned(),
+            Phase::Off => "running, rest".to_owned(),
+        },
+        StepState::Held => "on hold at zero".to_owned(),
+        StepState::Finishing => "finishing".to_owned(),
+        StepState::Ended(reason) => format!("over: {}", reason.words()),
+    }
+}
+
+fn delivered(view: &StepView) -> String {
+    match view.delivered {
+        Some(intensity) => format!("delivered {intensity}"),
+        None => "delivered: not known".to_owned(),
+    }
+}
+
+fn unit_state(unit: &UnitView) -> String {
+    let link = match (unit.up, unit.silent) {
+        (false, _) => "no link".to_owned(),
+        (true, None) => "no answer yet".to_owned(),
+        (true, Some(silent)) => format!("answered {}.{} s ago", silent.as_secs(), silent.subsec_millis() / 100),
+    };
+    let battery = unit.battery.map_or(String::new(), |percent| format!(", battery {percent} %"));
+    format!("{link}{battery}{}", stop_state(unit.stop))
+}
+
+fn stop_state(stop: StopView) -> String {
+    match stop {
+        StopView::None => String::new(),
+        StopView::Asked => ", stop asked".to_owned(),
+        StopView::Written => ", stop written".to_owned(),
+        StopView::Confirmed(after) => format!(", stop confirmed in {} ms", after.as_millis()),
+        StopView::Unconfirmed => ", stop NOT confirmed".to_owned(),
+        StopView::Stated => ", stopped by hand".to_owned(),
+    }
+}
+
+/// Returns minutes and seconds, for example "1:05".
+pub(crate) fn clock(span: Duration) -> String {
+    format!("{}:{:02}", span.as_secs() / 60, span.as_secs() % 60)
+}
+
+fn label(plan: &Plan, device: DeviceId) -> String {
+    let planned = plan.devices.get(usize::from(device.0));
+    planned.map_or_else(|| format!("unit {}", device.0.saturating_add(1)), |planned| planned.label.clone())
+}
+
+fn is_gun(plan: &Plan, device: DeviceId) -> bool {
+    plan.steps.iter().any(|step| step.device == device && step.modality == Modality::Percussion)
+}
+
+fn place(plan: &Plan, number: u8) -> String {
+    let step: Option<&Step> = plan.steps.iter().find(|step| step.number == number);
+    step.map_or_else(|| format!("Step {number}"), |step| format!("Step {number}, {}", step.place))
+}
+
+/// Returns an alarm: how urgent, what is known, what to do.
+pub(crate) fn alarm(plan: &Plan, alarm: Alarm) -> String {
+    let unit = alarm.device.map_or_else(|| "the box".to_owned(), |device| label(plan, device));
+    let gun = alarm.device.is_some_and(|device| is_gun(plan, device));
+    let urgency = match alarm.cause.priority() {
+        Priority::High => "!!! ",
+        Priority::Medium => "!! ",
+        Priority::Low => "! ",
+    };
+    format!("{urgency}{} {}", alarm.cause.known(&unit), alarm.cause.action(gun))
+}
+
+/// Returns what a verdict says; a plain grant says where it goes.
+pub(crate) fn verdict(verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::Granted { target: Some(target) } => Some(format!("Goes to {target}.")),
+        Verdict::Granted { target: None } => None,
+        Verdict::NeedsReason { asked, usual } => {
+            Some(format!("{asked} is above what is usual ({usual}). It needs a reason; nothing has changed."))
+        }
+        Verdict::Refused(refusal) => Some(refusal.to_string()),
+    }
+}
+
+/// Returns the sentence for an entry, `None` for one that needs none at a terminal (the record has it all).
+pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
+    let said = match entry {
+        Entry::ReadBack { client, .. } => format!("Identity agrees: {client}."),
+        Entry::Armed { step, .. } => format!("{}: armed at zero.", place(plan, *step)),
+        Entry::IntentVoid { why, .. } => format!("Nothing was raised. {why}"),
+        Entry::Acted { step, what, to, .. } => format!("{}: {what}, now {to}.", place(plan, *step)),
+        Entry::Stopped { step, reason, .. } => format!("{}: over, {}.", place(plan, *step), reason.words()),
+        Entry::Held { step, reason, .. } => {
+            format!("{}: on hold at zero, {}. Resume starts at zero.", place(plan, *step), reason.words())
+        }
+        Entry::StopAll { by, reason, generation } => format!(
+            "STOP ALL (stop {}), {} ({}). Nothing starts by itself.",
+            generation.0,
+            reason.words(),
+            actor(by)
+        ),
+        Entry::StopProgress { device, progress, after, .. } => {
+            return stop_progress(&label(plan, *device), *progress, *after);
+        }
+        Entry::Reset { generation, .. } => format!("Stop {} is reset. This starts nothing.", generation.0),
+        Entry::StatedStopped { device, .. } => {
+            format!("{}: stated as stopped by hand and seen to stop.", label(plan, *device))
+        }
+        Entry::Comfort { step, score, to, .. } => {
+            format!("{}: discomfort {}, now {to}.", place(plan, *step), score.score())
+        }
+        Entry::OperatorLimit { step, limit, .. } => own_limit(&place(plan, *step), *limit),
+        Entry::Link { device, up } => {
+            let link = if *up { "connected" } else { "no link" };
+            format!("{}: {link}.", label(plan, *device))
+        }
+        Entry::Identity { device, identity } => format!(
+            "{}: it says it is {}, serial {}, firmware {}.",
+            label(plan, *device),
+            known(&identity.model),
+            known(&identity.serial),
+            known(&identity.firmware)
+        ),
+        Entry::EpochEnded { device, cause, .. } => return epoch_ended(&label(plan, *device), *cause),
+        Entry::OwnButton { device, what } => own_button(&label(plan, *device), *what),
+        Entry::Dose(dose) => return uncertain(plan, at, dose),
+        Entry::Alarm { alarm: cause, raised: true } => alarm(plan, *cause),
+        Entry::Alarm { raised: false, .. } => return None,
+        Entry::Lease { alive } => {
+            let known = if *alive { "seen again; nothing rises by itself" } else { "away" };
+            format!("The controlling screen is {known}.")
+        }
+        Entry::Anomaly { device, what } => format!("{}: {what}.", label(plan, *device)),
+        // The asker hears the verdict; battery is on the live line.
+        Entry::Intent { .. } | Entry::Refused { .. } | Entry::Battery { .. } => return None,
+    };
+    Some(said)
+}
+
+fn actor(by: &Actor) -> String {
+    format!("{}, {}", by.person, by.screen)
+}
+
+fn known(text: &str) -> &str {
+    if text.is_empty() { "not said" } else { text }
+}
+
+fn own_limit(place: &str, limit: Option<Intensity>) -> String {
+    match limit {
+        Some(limit) => format!("{place}: not above {limit}."),
+        None => format!("{place}: your own limit is lifted."),
+    }
+}
+
+fn stop_progress(unit: &str, progress: StopProgress, after: Duration) -> Option<String> {
+    match progress {
+        StopProgress::Written => None,
+        StopProgress::Confirmed => Some(format!("{unit}: zero, confirmed in {} ms.", after.as_millis())),
+        // The alarm that goes with it says what to do.
+        StopProgress::Unconfirmed => Some(format!("{unit}: stop NOT confirmed after {} ms.", after.as_millis())),
+    }
+}
+
+fn epoch_ended(unit: &str, cause: EpochEnd) -> Option<String> {
+    let why = match cause {
+        EpochEnd::Stopped => return None,
+        EpochEnd::LeadOff(channel) => {
+            format!("an electrode of output {} has no contact", channel.0.saturating_add(1))
+        }
+        EpochEnd::PulseError(channel) => {
+            format!("output {} could not give its pulse", channel.0.saturating_add(1))
+        }
+        EpochEnd::Result(result) => format!("it answered with result {result}"),
+        EpochEnd::LostAcknowledgement => "an acknowledgement is missing".to_owned(),
+        EpochEnd::KeepAliveLost => "its keep-alive was not answered".to_owned(),
+        EpochEnd::UnexpectedStatus => "it is in another state than it should be".to_owned(),
+        EpochEnd::Disconnected => "its link is gone".to_owned(),
+        EpochEnd::LeaseEnded => "nobody allowed it to go on".to_owned(),
+    };
+    Some(format!("{unit}: {why}. It starts again from zero, by a person."))
+}
+
+fn own_button(unit: &str, what: OwnButton) -> String {
+    match what {
+        OwnButton::Started(at) => format!("{unit}: started at its own button ({at})."),
+        OwnButton::Stopped => format!("{unit}: stopped at its own button."),
+        OwnButton::Lowered(to) => format!("{unit}: lowered at its own button to {to}."),
+        OwnButton::Raised(to) => format!("{unit}: raised at its own button to {to}."),
+    }
+}
+
+/// Returns the sentence for an uncertain interval.
+fn uncertain(plan: &Plan, at: Mono, dose: &Dose) -> Option<String> {
+    if dose.evidence != Evidence::Uncertain {
+        return None;
+    }
+    let (least, most) = dose.on_us;
+    Some(format!(
+        "{}: not certain for {}: between {} and {} of output, at no more than {} (until {} ago). \
+         Ask the client what was felt.",
+        dose.place,
+        label(plan, dose.device),
+        clock(Duration::from_micros(least)),
+        clock(Duration::from_micros(most).saturating_add(Duration::from_millis(999))),
+        dose.upper.intensity(),
+        clock(at.since(dose.until)),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_minutes_and_seconds() {
+        assert_eq!(clock(Duration::from_secs(65)), "1:05");
+        assert_eq!(clock(Duration::from_millis(59_999)), "0:59");
+    }
+
+    #[test]
+    fn an_unconfirmed_stop_is_never_said_quietly() {
+        let said = stop_progress("Gun B", StopProgress::Unconfirmed, Duration::from_secs(1));
+        assert_eq!(said.as_deref(), Some("Gun B: stop NOT confirmed after 1000 ms."));
+        assert_eq!(stop_progress("Gun B", StopProgress::Written, Duration::ZERO), None);
+    }
+}

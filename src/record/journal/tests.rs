@@ -1,0 +1,130 @@
+//! What only the writer's inside can show: a disk that refuses, and figures of the commit.
+
+use super::*;
+use crate::governor::Entry;
+use crate::model::plan::ClientCode;
+
+fn stamp(millis: u64) -> Stamp {
+    let wall = jiff::Timestamp::from_millisecond(1_790_000_000_000 + i64::try_from(millis).unwrap()).unwrap();
+    Stamp { mono: Mono::from_millis(millis), wall }
+}
+
+fn head(session: &str) -> SessionHead {
+    SessionHead {
+        session: SessionId::new(session),
+        plan_id: "p".to_owned(),
+        plan_title: "P".to_owned(),
+        client: ClientCode::new("K-1"),
+        plan_digest: String::new(),
+        file_digests: Vec::new(),
+        simulated: true,
+        software: "doseward".to_owned(),
+        mono_origin_us: 0,
+        devices: Vec::new(),
+        steps: Vec::new(),
+    }
+}
+
+/// SR-33, SR-32: a full disk refuses the commit, so no start is granted; nothing is lost, and when there is room again
+/// everything is on record in its order.
+#[test]
+fn a_full_disk_refuses_the_commit_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    journal.begin(&head("s"), stamp(0)).unwrap();
+    journal.commit().unwrap();
+    let pages: i64 = journal.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    journal.connection.execute_batch(&format!("PRAGMA max_page_count = {pages}")).unwrap();
+    let mut next = 1;
+    let refused = loop {
+        for _ in 0..50 {
+            journal.append(stamp(next), Seq(next), &Entry::Lease { alive: true }).unwrap();
+            next += 1;
+        }
+        if let Err(error) = journal.commit() {
+            break error;
+        }
+    };
+    assert!(matches!(refused, RecordError::Sql(_)), "{refused:?}");
+    assert!(matches!(journal.commit(), Err(RecordError::Sql(_))), "it still does not fit");
+    let on_disk = Reader::open(dir.path()).unwrap().entries(&SessionId::new("s")).unwrap();
+    assert!(u64::try_from(on_disk.len()).unwrap() < next, "the refused batch is not half on disk");
+    journal.append(stamp(next), Seq(next), &Entry::Lease { alive: false }).unwrap();
+    journal.connection.execute_batch("PRAGMA max_page_count = 1000000").unwrap();
+    journal.commit().unwrap();
+    journal.seal(stamp(next)).unwrap();
+    let reader = Reader::open(dir.path()).unwrap();
+    let all = reader.entries(&SessionId::new("s")).unwrap();
+    assert_eq!(u64::try_from(all.len()).unwrap(), next + 2, "open, every entry, seal");
+    assert!(verify::database(&reader, None).unwrap().sound());
+}
+
+/// SR-33: what waits is bounded.
+#[test]
+fn no_more_entries_are_taken_than_can_wait() {
+    let mut journal = Journal::in_memory().unwrap();
+    journal.begin(&head("s"), stamp(0)).unwrap();
+    let mut next = 1;
+    let refused = loop {
+        match journal.append(stamp(next), Seq(next), &Entry::Lease { alive: true }) {
+            Ok(()) => next += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, RecordError::Full { waiting: WAITING_MAX }), "{refused:?}");
+    journal.commit().unwrap();
+    journal.append(stamp(next), Seq(next), &Entry::Lease { alive: true }).unwrap();
+}
+
+/// A commit that reached the disk although it was reported as refused is recognised, not written twice.
+#[test]
+fn a_commit_reported_as_refused_but_done_is_not_written_twice() {
+    let mut journal = Journal::in_memory().unwrap();
+    journal.begin(&head("s"), stamp(0)).unwrap();
+    journal.append(stamp(1), Seq(1), &Entry::Lease { alive: true }).unwrap();
+    let (waiting, durable) = (journal.waiting.clone(), journal.durable.clone());
+    journal.commit().unwrap();
+    journal.waiting = waiting;
+    journal.durable = durable;
+    journal.append(stamp(2), Seq(2), &Entry::Lease { alive: false }).unwrap();
+    journal.commit().unwrap();
+    let reader = journal.reader().unwrap();
+    assert_eq!(reader.entries(&SessionId::new("s")).unwrap().len(), 3);
+    assert!(verify::database(&reader, None).unwrap().sound());
+}
+
+/// A tail that is not ours is never written behind.
+#[test]
+fn nothing_is_written_behind_a_tail_of_someone_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    journal.begin(&head("s"), stamp(0)).unwrap();
+    journal.commit().unwrap();
+    let other = Connection::open(dir.path().join(store::FILE)).unwrap();
+    let copy = "INSERT INTO entry (v, session, seq, mono_us, wall, kind, body, prev_hash, hash)
+                SELECT v, session, 1, mono_us, wall, 'lease', '{\"alive\":true}', hash, 'x' FROM entry";
+    other.execute_batch(copy).unwrap();
+    journal.append(stamp(1), Seq(1), &Entry::Lease { alive: true }).unwrap();
+    assert!(matches!(journal.commit(), Err(RecordError::Damaged { .. })));
+}
+
+/// Figures, not a judgement: `cargo test --lib journal -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints commit times of this machine"]
+fn commit_times() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    journal.begin(&head("s"), stamp(0)).unwrap();
+    journal.commit().unwrap();
+    let clock = crate::clock::Clock::start();
+    let mut micros: Vec<u64> = (1..=1000)
+        .map(|seq| {
+            let begin = clock.now();
+            journal.append(stamp(seq), Seq(seq), &Entry::Lease { alive: true }).unwrap();
+            journal.commit().unwrap();
+            u64::try_from(clock.now().since(begin).as_micros()).unwrap()
+        })
+        .collect();
+    micros.sort_unstable();
+    eprintln!("append and commit, 1000 times: p50 {} µs, p99 {} µs", micros[500], micros[990]);
+}

@@ -1,0 +1,103 @@
+//! From a unit of the plan and the place that the launcher states to its driver and transport: the one place where
+//! both are made.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::config::{self, UnitSource};
+use crate::driver::sciencemode::{Dialect, ScienceMode};
+use crate::model::plan::PlannedDevice;
+use crate::runtime::Builder;
+use crate::transport::serial::{FlowControl, Parity, Serial, Settings, StopBits};
+
+/// Where one unit is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A serial port.
+    Serial(PathBuf),
+    /// A Bluetooth address such as `C0:FF:EE:00:00:01`.
+    Bluetooth(String),
+}
+
+/// A unit's label and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Label as in the plan.
+    pub label: String,
+    /// Where.
+    pub endpoint: Endpoint,
+}
+
+/// Why a text is not a place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a unit's place such as \"serial=P24 A=/dev/pts/3\"")]
+pub struct PlaceError(String);
+
+/// Adds the next unit of the plan to a session.
+///
+/// # Errors
+/// In words: the unit and its place do not fit, or this version has no driver for it.
+pub fn add_device(
+    builder: &mut Builder,
+    planned: &PlannedDevice,
+    source: &UnitSource,
+    endpoint: &Endpoint,
+) -> Result<(), String> {
+    match (source, endpoint) {
+        (UnitSource::Stimulator { dialect }, Endpoint::Serial(path)) => {
+            let driver = ScienceMode::new(spoken(*dialect), planned.capability.clone());
+            builder.device(Box::new(driver), Serial::new(path, line(*dialect)));
+            Ok(())
+        }
+        (UnitSource::Profile(profile), Endpoint::Bluetooth(_)) => {
+            Err(format!("{}: guns of profile {profile} are not driven by this version.", planned.label))
+        }
+        (UnitSource::Stimulator { .. }, Endpoint::Bluetooth(_)) | (UnitSource::Profile(_), Endpoint::Serial(_)) => {
+            Err(format!("{} is at another kind of place than its device file says.", planned.label))
+        }
+    }
+}
+
+const fn spoken(dialect: config::Dialect) -> Dialect {
+    match dialect {
+        config::Dialect::V3 => Dialect::Sm3,
+        config::Dialect::V4 => Dialect::Sm4,
+    }
+}
+
+/// Returns how the line of a stimulator is set (neurostim-serial 1.1: 3 Mbaud, RTS/CTS).
+const fn line(dialect: config::Dialect) -> Settings {
+    let flow = match dialect {
+        config::Dialect::V3 | config::Dialect::V4 => FlowControl::Hardware,
+    };
+    Settings { baud: 3_000_000, stop_bits: StopBits::One, parity: Parity::None, flow, lines: None }
+}
+
+impl FromStr for Place {
+    type Err = PlaceError;
+
+    fn from_str(text: &str) -> Result<Self, PlaceError> {
+        let wrong = || PlaceError(text.to_owned());
+        let (kind, rest) = text.split_once('=').ok_or_else(wrong)?;
+        let (label, address) = rest.rsplit_once('=').ok_or_else(wrong)?;
+        let endpoint = match kind {
+            "serial" => Endpoint::Serial(PathBuf::from(address)),
+            "bluetooth" => Endpoint::Bluetooth(address.to_owned()),
+            _ => return Err(wrong()),
+        };
+        if label.is_empty() || address.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Self { label: label.to_owned(), endpoint })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.endpoint {
+            Endpoint::Serial(path) => write!(f, "serial={}={}", self.label, path.display()),
+            Endpoint::Bluetooth(address) => write!(f, "bluetooth={}={address}", self.label),
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The session task: owns the governor, turns every wake-up into one input, carries its outputs out in order.
+//!
+//! ```text
+//!  running --- close asked ---> closing (every unit stopped, proven or 2 s) ---> sealing ---> over
+//! ```
+//!
+//! Invariants:
+//! - it decides nothing: each branch makes an `Input`, the governor decides;
+//! - carrying out never waits: stops are posted on `watch` lanes, orders and entries go to bounded queues, and a full
+//!   queue becomes a stop (orders) or a failing record (entries);
+//! - after the close was asked every request is refused and no order reaches a unit but stops.
+//!
+//! Every branch of its `select!` is cancel-safe: `watch::changed`, `mpsc::recv`, `sleep_until`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::governor::{Entry, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict};
+use crate::model::command::{DeviceId, Generation};
+use crate::model::report::{Report, StopProgress};
+use crate::runtime::device_task::{Order, Ordered};
+use crate::runtime::handle::{Asked, Close, Event, Lanes, Seen, StopAsked};
+use crate::runtime::recorder_task::{RecordQueue, Stamp};
+use crate::units::Mono;
+
+/// A new snapshot at least this often: what a heartbeat echoes must be fresh.
+const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
+
+/// Units are given this long to prove their stop when the session is closed (design 3.10).
+const PROVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// After the stops, entries of the last doses are waited for this long (a gun's stop tail is 1 s).
+const SETTLE_WITHIN: Duration = Duration::from_millis(1500);
+
+/// The seal is waited for this long.
+const SEAL_WITHIN: Duration = Duration::from_secs(5);
+
+/// The machine slept when boot time grew by more than this beside monotonic time.
+const SLEPT: Duration = Duration::from_secs(1);
+
+/// Answers to requests that the governor keeps for later, at most.
+const PENDING_MAX: usize = 64;
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionEnd {
+    /// The last hash of the sealed record, or why it could not be sealed.
+    pub sealed: Result<String, String>,
+    /// Units that had not proven their stop.
+    pub unproven: Vec<DeviceId>,
+}
+
+/// The ends of the task's queues and lanes.
+pub(crate) struct Ends {
+    pub(crate) requests: mpsc::Receiver<Asked>,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) heartbeat: watch::Receiver<Seen>,
+    pub(crate) guard: watch::Receiver<bool>,
+    pub(crate) close: watch::Receiver<Option<Close>>,
+    pub(crate) snapshot: watch::Sender<Snapshot>,
+    /// The wall clock is not behind the record.
+    pub(crate) clock_sane: bool,
+}
+
+/// The task.
+pub(crate) struct SessionTask {
+    governor: Governor,
+    shell: Shell,
+    ends: Ends,
+    stop: watch::Receiver<StopAsked>,
+    publish_at: Mono,
+    asleep: Duration,
+    closing: Option<Closing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Closing {
+    since: Mono,
+    /// When every unit had proven its stop.
+    zero_at: Option<Mono>,
+}
+
+/// What carries outputs out.
+pub(crate) struct Shell {
+    pub(crate) clock: Clock,
+    pub(crate) lanes: Lanes,
+    pub(crate) orders: Vec<mpsc::Sender<Order>>,
+    pub(crate) record: RecordQueue,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) pending: BTreeMap<RequestId, oneshot::Sender<Verdict>>,
+    /// Units with a stop under way, and its generation.
+    pub(crate) unproven: BTreeMap<DeviceId, Generation>,
+    /// Units whose link has been up in this session.
+    pub(crate) seen_up: BTreeSet<DeviceId>,
+    pub(crate) closing: bool,
+}
+
+enum Wake {
+    Stop,
+    Close,
+    Guard,
+    Request(Asked),
+    Device(Input),
+    Record,
+    Heartbeat,
+    Tick,
+    Deaf,
+}
+
+impl SessionTask {
+    pub(crate) fn new(governor: Governor, shell: Shell, ends: Ends) -> Self {
+        let stop = shell.lanes.subscribe_session();
+        let (publish_at, asleep) = (shell.clock.now(), shell.clock.suspended());
+        Self { governor, shell, ends, stop, publish_at, asleep, closing: None }
+    }
+
+    /// Runs until the session is closed and its record sealed.
+    pub(crate) async fn run(mut self) -> SessionEnd {
+        let present = *self.ends.guard.borrow_and_update();
+        self.advance(Input::Guard { present });
+        let sane = self.ends.clock_sane;
+        self.advance(Input::ClockSane(sane));
+        // The head of the session is on the disk: the record takes entries.
+        self.advance(Input::Record(RecordHealth::Healthy));
+        loop {
+            self.publish();
+            if self.is_closed() {
+                break;
+            }
+            let wake = self.wake().await;
+            self.notice_sleep();
+            match wake {
+                Wake::Stop => self.stopped(),
+                Wake::Close => self.close(),
+                Wake::Guard => {
+                    let present = *self.ends.guard.borrow_and_update();
+                    self.advance(Input::Guard { present });
+                }
+                Wake::Request(asked) => self.request(asked),
+                Wake::Device(input) => {
+                    self.shell.notice(&input);
+                    self.advance(input);
+                }
+                Wake::Record => self.record(),
+                Wake::Heartbeat => self.heartbeat(),
+                Wake::Tick => self.tick(),
+                Wake::Deaf => break,
+            }
+        }
+        self.seal().await
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let record = self.shell.record.deadline();
+        let due = [self.governor.deadline(), record, Some(self.publish_at)].into_iter().flatten().min();
+        // A deadline that lies in the past is due at once, but never keeps the other branches from running.
+        let at = self.shell.clock.at(due.unwrap_or(self.publish_at));
+        tokio::select! {
+            biased;
+            posted = self.stop.changed() => if posted.is_ok() { Wake::Stop } else { Wake::Deaf },
+            asked = self.ends.close.changed(), if self.closing.is_none() => {
+                if asked.is_ok() { Wake::Close } else { Wake::Deaf }
+            }
+            left = self.ends.guard.changed(), if *self.ends.guard.borrow() => {
+                if left.is_ok() { Wake::Guard } else { Wake::Deaf }
+            }
+            Some(input) = self.ends.inputs.recv() => Wake::Device(input),
+            () = self.shell.record.changed() => Wake::Record,
+            Some(asked) = self.ends.requests.recv() => Wake::Request(asked),
+            Ok(()) = self.ends.heartbeat.changed() => Wake::Heartbeat,
+            () = tokio::time::sleep_until(at) => Wake::Tick,
+        }
+    }
+
+    /// Gives the governor one input and carries out what it orders.
+    fn advance(&mut self, input: Input) {
+        let now = self.shell.clock.now();
+        let mut inputs = vec![input];
+        let mut out = Vec::new();
+        while let Some(input) = inputs.pop() {
+            self.governor.advance(now, input, &mut out);
+            for output in out.drain(..) {
+                self.shell.perform(now, output);
+            }
+            // A queue that ran over while carrying out is news of the record.
+            if let Some(health) = self.shell.record.health(now) {
+                inputs.push(Input::Record(health));
+            }
+        }
+    }
+
+    fn stopped(&mut self) {
+        let asked = self.stop.borrow_and_update().why.clone();
+        if let Some((by, reason)) = asked {
+            self.advance(Input::Stop { by, reason });
+        }
+    }
+
+    fn request(&mut self, asked: Asked) {
+        let Asked { request, answer } = asked;
+        if self.closing.is_some() || self.shell.pending.len() >= PENDING_MAX {
+            let why = "The session is being closed. Nothing was changed.";
+            answer_with(answer, Verdict::Refused(Refusal::State { why }));
+            return;
+        }
+        self.shell.pending.insert(request.id, answer);
+        self.advance(Input::Request(request));
+    }
+
+    fn record(&mut self) {
+        if let Some(seq) = self.shell.record.durable() {
+            self.advance(Input::Durable { seq });
+        }
+        self.check_record();
+    }
+
+    fn check_record(&mut self) {
+        let now = self.shell.clock.now();
+        if let Some(health) = self.shell.record.health(now) {
+            if health == RecordHealth::Failing {
+                let fault = self.shell.record.fault().unwrap_or_else(|| "it takes no more entries".to_owned());
+                tracing::error!(fault, "the record cannot be written");
+            }
+            self.advance(Input::Record(health));
+        }
+    }
+
+    fn heartbeat(&mut self) {
+        let seen = *self.ends.heartbeat.borrow_and_update();
+        match seen {
+            Seen::Never => {}
+            Seen::Painted(issued) => self.advance(Input::Heartbeat { issued }),
+            Seen::Gone => self.advance(Input::Unseen),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shell.clock.now();
+        self.record();
+        if self.governor.deadline().is_some_and(|at| at <= now) {
+            self.advance(Input::Tick);
+        }
+    }
+
+    /// Notices on every wake-up whether the machine slept.
+    fn notice_sleep(&mut self) {
+        let asleep = self.shell.clock.suspended();
+        if asleep.saturating_sub(self.asleep) > SLEPT {
+            self.advance(Input::Suspended);
+        }
+        self.asleep = asleep;
+    }
+
+    fn publish(&mut self) {
+        let now = self.shell.clock.now();
+        let snapshot = self.governor.snapshot(now);
+        let due = now >= self.publish_at || snapshot.version != self.ends.snapshot.borrow().version;
+        if due {
+            self.publish_at = now.saturating_add(SNAPSHOT_EVERY);
+            self.ends.snapshot.send_replace(snapshot);
+        }
+    }
+
+    fn close(&mut self) {
+        let Some(close) = self.ends.close.borrow_and_update().clone() else {
+            return;
+        };
+        let now = self.shell.clock.now();
+        self.closing = Some(Closing { since: now, zero_at: None });
+        if close.stop_all || !is_quiet(&self.governor.snapshot(now)) {
+            self.advance(Input::Stop { by: close.by, reason: close.reason });
+        }
+        self.shell.closing = true;
+    }
+
+    /// Returns whether every unit has proven its stop (or had its time), and the last doses are on record.
+    fn is_closed(&mut self) -> bool {
+        let now = self.shell.clock.now();
+        let proven = self.shell.all_proven();
+        let Some(closing) = &mut self.closing else {
+            return false;
+        };
+        if closing.zero_at.is_none() && (proven || now.since(closing.since) >= PROVE_WITHIN) {
+            closing.zero_at = Some(now);
+        }
+        let settled = self.governor.deadline().is_none();
+        closing.zero_at.is_some_and(|zero| settled || now.since(zero) >= SETTLE_WITHIN)
+    }
+
+    async fn seal(mut self) -> SessionEnd {
+        self.advance(Input::Close);
+        let unproven = self.shell.unproven_units();
+        let at = self.shell.stamp(self.shell.clock.now());
+        let answer = self.shell.record.seal(at);
+        let sealed = match tokio::time::timeout(SEAL_WITHIN, answer).await {
+            Ok(Ok(Ok(hash))) => Ok(hash),
+            Ok(Ok(Err(fault))) => Err(fault.0),
+            Ok(Err(_)) => Err(self.shell.record.fault().unwrap_or_else(|| "its writer is gone".to_owned())),
+            Err(_) => Err("the disk did not answer in time".to_owned()),
+        };
+        SessionEnd { sealed, unproven }
+    }
+}
+
+impl Shell {
+    /// Carries out one order of the governor. Never waits.
+    pub(crate) fn perform(&mut self, now: Mono, output: Output) {
+        match output {
+            Output::Stop { device, generation } => self.stop(device, generation),
+            Output::Drive { device, command } => self.order(device, Ordered::Command(command)),
+            Output::Renew { device, until } => self.order(device, Ordered::Renew(until)),
+            Output::Append { seq, at, entry } => {
+                let entry = Arc::new(entry);
+                log(seq.0, &entry);
+                // Without a screen nobody listens; the record has it all the same.
+                self.events.send(Event::Entry { at, entry: Arc::clone(&entry) }).unwrap_or_default();
+                self.record.append(self.stamp(at), seq, entry, now);
+            }
+            Output::Progress(dose) => self.record.progress(dose),
+            Output::ProgressDone { device, channel } => self.record.progress_done(device, channel),
+            Output::Verdict { request, verdict } => {
+                if let Some(answer) = self.pending.remove(&request) {
+                    answer_with(answer, verdict);
+                }
+            }
+            // An alarm is in the next snapshot and has its own entry.
+            Output::Alarm { alarm, raised } => {
+                tracing::info!(cause = alarm.cause.code(), raised, "alarm");
+            }
+        }
+    }
+
+    fn stop(&mut self, device: DeviceId, generation: Generation) {
+        self.lanes.post(device, generation);
+        self.unproven.insert(device, generation);
+    }
+
+    fn order(&mut self, device: DeviceId, what: Ordered) {
+        if self.closing || self.lanes.is_emergency() {
+            return;
+        }
+        let Some(queue) = self.orders.get(usize::from(device.0)) else {
+            return;
+        };
+        let order = Order { after: self.lanes.count(device), what };
+        if queue.try_send(order).is_err() {
+            // A task that takes no orders may be writing old ones: its stop lane still reaches it.
+            tracing::error!(device = device.0, "a unit's task takes no orders: it is stopped");
+            self.lanes.post(device, Generation(0));
+        }
+    }
+
+    /// Keeps what the close needs to know of a device's report.
+    fn notice(&mut self, input: &Input) {
+        if let Input::Link { device, up: true } = input {
+            self.seen_up.insert(*device);
+        }
+        if let Input::Report { device, report: Report::Stop { generation, progress, .. } } = input
+            && *progress == StopProgress::Confirmed
+            && self.unproven.get(device).is_some_and(|asked| generation >= asked)
+        {
+            self.unproven.remove(device);
+        }
+    }
+
+    fn all_proven(&self) -> bool {
+        self.unproven_units().is_empty()
+    }
+
+    /// Returns the units with an unproven stop; one that was never there cannot run.
+    fn unproven_units(&self) -> Vec<DeviceId> {
+        self.unproven.keys().filter(|device| self.seen_up.contains(device)).copied().collect()
+    }
+
+    fn stamp(&self, mono: Mono) -> Stamp {
+        Stamp { mono, wall: self.clock.wall() }
+    }
+}
+
+fn answer_with(answer: oneshot::Sender<Verdict>, verdict: Verdict) {
+    if answer.send(verdict).is_err() {
+        tracing::debug!("the asker did not wait for its verdict");
+    }
+}
+
+fn log(seq: u64, entry: &Entry) {
+    tracing::debug!(seq, ?entry, "on record");
+}
+
+/// Returns whether no step holds a unit: nothing has to be stopped for the end of the session.
+fn is_quiet(snapshot: &Snapshot) -> bool {
+    snapshot.steps.iter().all(|step| match step.state {
+        StepState::Waiting | StepState::Ended(_) => true,
+        StepState::Arming
+        | StepState::Armed
+        | StepState::Running
+        | StepState::Held
+        | StepState::Finishing => false,
+    })
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

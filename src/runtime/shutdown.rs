@@ -1,0 +1,100 @@
+//! Signals and panics: every unit is stopped first, before anything else (design 3.10).
+//!
+//! [`Lanes::emergency`] posts every unit's stop lane in the signal's own wake-up, without the session task; the orderly
+//! close follows: requests refused, zero confirmed or two seconds, record sealed.
+
+use std::io;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::model::session::StopReason;
+use crate::runtime::handle::{Lanes, SessionHandle};
+
+/// The signals that stop everything and end the process, with the name that a person reads.
+const SIGNALS: [(rustix::process::Signal, &str); 5] = [
+    (rustix::process::Signal::INT, "SIGINT"),
+    (rustix::process::Signal::TERM, "SIGTERM"),
+    (rustix::process::Signal::HUP, "SIGHUP"),
+    (rustix::process::Signal::QUIT, "SIGQUIT"),
+    (rustix::process::Signal::TSTP, "SIGTSTP"),
+];
+
+/// The signals of this process, from the moment it was made: none of them ends the process any more.
+#[derive(Debug)]
+pub struct Signals {
+    waiting: Vec<(Signal, &'static str)>,
+}
+
+impl Signals {
+    /// Takes the signals over. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// The system refused a handler.
+    pub fn take() -> io::Result<Self> {
+        let mut waiting = Vec::new();
+        for (number, name) in SIGNALS {
+            waiting.push((signal(SignalKind::from_raw(number.as_raw()))?, name));
+        }
+        Ok(Self { waiting })
+    }
+
+    /// Waits for the next signal and returns its name. Cancel-safe.
+    pub async fn next(&mut self) -> &'static str {
+        std::future::poll_fn(|context| {
+            for (signal, name) in &mut self.waiting {
+                if signal.poll_recv(context).is_ready() {
+                    return std::task::Poll::Ready(*name);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Takes the signals over and starts the task that stops every unit at the first of: a signal, the parent's end.
+/// Returns what ended the session, once something has.
+///
+/// # Errors
+/// The system refused a handler.
+pub fn watch(
+    session: SessionHandle,
+    mut guard: watch::Receiver<bool>,
+) -> io::Result<watch::Receiver<Option<&'static str>>> {
+    let mut signals = Signals::take()?;
+    let (ended, end) = watch::channel(None);
+    tokio::spawn(async move {
+        loop {
+            let (what, reason) = tokio::select! {
+                biased;
+                name = signals.next() => (name, StopReason::OtherText),
+                present = guard.wait_for(|present| !*present) => {
+                    drop(present);
+                    ("the end of the parent process", StopReason::Guard)
+                }
+            };
+            session.lanes().emergency();
+            session.close(true, reason);
+            ended.send_if_modified(|ended| {
+                let first = ended.is_none();
+                ended.get_or_insert(what);
+                first
+            });
+            if reason == StopReason::Guard {
+                // Signals stay taken: the runtime's handlers outlive this task.
+                return;
+            }
+        }
+    });
+    Ok(end)
+}
+
+/// From now on a panic anywhere in the process stops every unit before the thread unwinds.
+pub fn stop_on_panic(lanes: Lanes) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        lanes.emergency();
+        before(panic);
+    }));
+}
