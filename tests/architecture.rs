@@ -122,7 +122,8 @@ const BANNED: &[(&str, &[&str], &[&str], &str)] = &[
     (
         "packet made",
         &["Packet::lasting", "Packet::expiring"],
-        &["src/driver", "src/sim", "src/rig"],
+        // A stop script of the driver's becomes packets in the model; they can only stop.
+        &["src/driver", "src/sim", "src/rig", "src/model/packet.rs"],
         "only drivers make packets",
     ),
     (
@@ -136,6 +137,12 @@ const BANNED: &[(&str, &[&str], &[&str], &str)] = &[
         &["unbounded_channel", "UnboundedSender", "mpsc::unbounded", "mpsc::channel()"],
         &[],
         "every queue is bounded; a full queue is an answer",
+    ),
+    (
+        "network",
+        &["TcpListener", "TcpStream", "UdpSocket", "SocketAddr"],
+        &["src/web"],
+        "only the web face speaks to a network (H-14)",
     ),
 ];
 
@@ -279,7 +286,7 @@ fn words(code: &str, name: &str) -> Vec<usize> {
     let whole = |at: &usize| {
         let before = code[..*at].chars().next_back().is_some_and(part);
         let after = code[*at + name.len()..].chars().next().is_some_and(part);
-        !(name.starts_with(part) && before) && !(name.ends_with(part) && after)
+        !(name.starts_with(part) && before || name.ends_with(part) && after)
     };
     code.match_indices(name).map(|(at, _)| at).filter(whole).collect()
 }
@@ -387,7 +394,7 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 /// A file that holds nothing but unit tests.
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/")
+    path.ends_with("/tests.rs") || path.ends_with("_tests.rs") || path.contains("/tests/")
 }
 
 #[test]
@@ -435,19 +442,10 @@ fn every_test_file_is_listed() {
     assert!(listed >= 5, "{listed}");
 }
 
-/// Every hazard of the README's table is named by a test.
+/// Every hazard of the README's table is named by a test, or its row says that its control is not built.
 #[test]
 fn every_hazard_is_named_by_a_test() {
     let readme = std::fs::read_to_string("README.md").unwrap_or_default();
-    let hazards: Vec<String> = (1..=19).map(|number| format!("H-{number:02}")).collect();
-    let in_table =
-        |id: &&String| readme.lines().any(|line| line.starts_with('|') && line.contains(id.as_str()));
-    let listed: Vec<&String> = hazards.iter().filter(in_table).collect();
-    if listed.is_empty() {
-        println!("README.md has no table of hazards yet");
-        return;
-    }
-    assert_eq!(listed.len(), hazards.len(), "the README's table lacks hazards: it has {listed:?}");
     let mut tests: String = rust_files(Path::new("tests"))
         .iter()
         .filter(|path| !path.ends_with("architecture.rs"))
@@ -455,11 +453,20 @@ fn every_hazard_is_named_by_a_test() {
         .collect();
     for path in rust_files(Path::new("src")) {
         let text = std::fs::read_to_string(&path).unwrap();
-        let unit_tests = if is_test_file(path.to_str().unwrap()) { 0 } else { without_tests(&text).len() };
-        tests.push_str(&text[unit_tests..]);
+        let from =
+            if is_test_file(path.to_str().unwrap()) { 0 } else { without_tests(&blanked(&text)).len() };
+        tests.push_str(&text[from..]);
     }
-    let unnamed: Vec<&&String> = listed.iter().filter(|id| !tests.contains(id.as_str())).collect();
-    assert!(unnamed.is_empty(), "no test names {unnamed:?}");
+    let mut problems = Vec::new();
+    for id in (1..=19).map(|number| format!("H-{number:02}")) {
+        match readme.lines().find(|line| line.starts_with(&format!("| {id} |"))) {
+            None => problems.push(format!("{id} is missing in the README's table of hazards")),
+            Some(_) if tests.contains(&id) => {}
+            Some(row) if row.contains("not built yet") => println!("no test, not built: {row}"),
+            Some(row) => problems.push(format!("no test names it: {row}")),
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 /// Each rule catches its snippet, with the line; the same text in a comment, in quotes or in a unit test passes.
@@ -493,6 +500,7 @@ fn every_rule_catches_its_violation() {
         ("src/runtime/session_task.rs", "transport.send(&packet).await", "transport send `.send(&packet)`"),
         ("src/web/x.rs", "let (a, b) = mpsc::unbounded_channel();", "unbounded queue `unbounded_channel`"),
         ("src/record/x.rs", "let (a, b) = std::sync::mpsc::channel();", "unbounded queue `mpsc::channel()`"),
+        ("src/cli/x.rs", "let l = std::net::TcpListener::bind(a);", "network `TcpListener`"),
         ("src/governor/x.rs", "match x {\n A => 1,\n _ => 2,\n}", "`_` arm in the governor"),
         ("src/governor/x.rs", "match x {\n A | _ if y => 1,\n}", "`_` arm in the governor"),
     ] {

@@ -174,6 +174,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
+    /// H-11: the ledger never holds less than the model units gave (law 7); and laws 1 to 8.
     #[test]
     fn laws_1_to_8_hold_in_every_run(ops in proptest::collection::vec(op(), 5..60)) {
         let mut bench = Bench::ready(three_steps());
@@ -296,7 +297,7 @@ fn sr_44_an_intent_is_judged_again_when_it_becomes_durable() {
     }
 }
 
-/// SR-03, SR-47: the lease runs from the issue time of what was painted; old, replayed and future echoes renew nothing.
+/// H-08, SR-03, SR-47: the lease runs from the issue time of what was painted; old, replayed and future echoes renew nothing.
 #[test]
 fn sr_03_sr_47_only_a_fresh_echo_keeps_the_lease() {
     let mut bench = Bench::ready(three_steps());
@@ -323,7 +324,7 @@ fn sr_03_sr_47_only_a_fresh_echo_keeps_the_lease() {
     assert!(held, "a lapse holds");
 }
 
-/// SR-45: a reset that names another generation, or comes before every unit has proven the stop, is refused.
+/// H-07, SR-45: a reset that names another generation, or comes before every unit has proven the stop, is refused.
 #[test]
 fn sr_45_reset_waits_for_the_proof_of_that_very_stop() {
     let mut bench = Bench::ready(three_steps());
@@ -369,7 +370,7 @@ fn sr_21_discomfort_acts_at_once() {
     assert!(bench.units[0].output.is_empty());
 }
 
-/// SR-05: after every way to zero, the first output is one device step.
+/// H-01, SR-05: after every way to zero, the first output is one device step.
 #[test]
 fn sr_05_every_start_is_from_zero() {
     type ToZero = fn(&mut Bench);

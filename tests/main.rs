@@ -9,11 +9,13 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
     reason = "tests fail by panicking, print what they reached, and convert small numbers"
 )]
 
 mod architecture;
 mod cli;
+mod hazards;
 mod laws;
 mod limits;
 mod protocol_files;

@@ -119,7 +119,7 @@ fn every_file_that_governs_is_named_with_its_digest() {
     assert_eq!(loaded.files[0].1, digest(&std::fs::read_to_string(SAMPLE).unwrap()));
 }
 
-/// SR-31: boundary at each limit and one step above.
+/// H-10, SR-31: boundary at each limit and one step above.
 #[test]
 fn a_target_at_the_limit_loads_and_one_step_above_is_refused() {
     for (from, limit, above, owner) in [
@@ -155,7 +155,7 @@ fn above_usual_and_below_the_limit_is_no_problem() {
     assert!(step.usual.current.is_some_and(|usual| target > usual), "the run asks for a reason");
 }
 
-/// SR-10: current density by the smaller electrode.
+/// H-02, SR-10: current density by the smaller electrode.
 #[test]
 fn a_small_pad_binds_by_density() {
     let small = |contact: &str, target: &str| {
@@ -182,7 +182,7 @@ fn rounding_goes_down_and_is_said() {
     assert!(advice.contains("step 1: target 6.3 mA becomes 6 mA"), "{advice}");
 }
 
-/// Percussion on `caution` areas and thinner tissue: the worst credible reading is 1 raw = 1 stroke a minute.
+/// H-05: percussion on `caution` areas and thinner tissue: the worst credible reading is 1 raw = 1 stroke a minute.
 #[test]
 fn tissue_and_caution_bound_an_uncalibrated_gun() {
     for (area, most) in
@@ -211,6 +211,15 @@ fn a_caution_area_halves_the_current() {
     assert!(loaded.advice.iter().any(|line| line.contains("low cap")), "{:?}", loaded.advice);
     let text = render(&popliteal("\"30.5 mA\"").unwrap_err());
     assert!(text.contains("area limit is 30 mA (popliteal fossa right, low cap)"), "{text}");
+}
+
+/// One pad on a `caution` area is enough, whichever area the dose is booked on.
+#[test]
+fn the_other_pad_on_a_caution_area_halves_the_current_too() {
+    let first = sample_with("{ area = \"calf\"", "{ area = \"popliteal_fossa\"");
+    assert!(load_text(&first.replace("\"6 mA\"", "\"30 mA\"")).is_ok());
+    let text = render(&load_text(&first.replace("\"6 mA\"", "\"30.5 mA\"")).unwrap_err());
+    assert!(text.contains("area limit is 30 mA"), "{text}");
 }
 
 /// H-03, H-06: every area and modality as the body areas say, in one plan each.

@@ -7,6 +7,7 @@
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use doseward::clock::Clock;
@@ -125,7 +126,7 @@ fn world() -> World {
 }
 
 fn options() -> Options {
-    Options { build, ..Options::default() }
+    Options { build: Arc::new(build), ..Options::default() }
 }
 
 fn packet(endpoint: Endpoint, bytes: &[u8], purpose: Purpose, write: WriteKind) -> Packet {
@@ -550,10 +551,40 @@ async fn busy() {
     ask("radio-well");
     ask("disconnect-after 50 ms");
     assert!(matches!(gun.send(&stop(COMMAND)).await, Err(LinkError::Busy { .. })), "it is still unanswered");
+    acquired(&mut gun).await;
     // What the design prescribes for a stuck write: drop the link once, connect again, stop first.
     gun.disconnect().await;
     gun.connect().await.unwrap();
     echoes(&mut gun, 0, WriteKind::WithResponse).await;
+}
+
+/// What the guard process relies on: exclusive writing passes a stuck write and locks everyone else out.
+async fn acquired(gun: &mut Ble) {
+    let bus = zbus::Connection::system().await.unwrap();
+    let path = "/org/bluez/hci0/dev_C0_00_00_00_00_01/service0001/char0005";
+    let options = std::collections::HashMap::<&str, zbus::Variant<'_>>::new();
+    let call = bus.call_method(
+        Some("org.bluez"),
+        path,
+        Some("org.bluez.GattCharacteristic1"),
+        "AcquireWrite",
+        &options,
+    );
+    let reply = call.await.unwrap();
+    let (socket, mtu): (zbus::OwnedFd, u16) = reply.body().deserialize().unwrap();
+    drop(reply);
+    assert_eq!(mtu, 23);
+    rustix::io::write(&socket, &[0, 4, 4]).unwrap();
+    assert_eq!(soon(heard(gun)).await.bytes, [0, 4, 4]);
+    let error = gun.send(&stop(COMMAND)).await.unwrap_err();
+    assert!(matches!(&error, LinkError::Refused { reason, .. } if reason.contains("acquired")), "{error}");
+    drop(socket);
+    soon(async {
+        while !matches!(gun.send(&stop(COMMAND)).await, Err(LinkError::Busy { .. })) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 async fn silent_connect() {
@@ -651,6 +682,8 @@ async fn vanishing() {
     ask("kill-bus");
     let error = lost(&mut gun).await;
     assert!(matches!(error, LinkError::BusDead), "{error}");
+    let error = soon(gun.connect()).await.unwrap_err();
+    assert!(matches!(error, LinkError::BusDead), "it does not heal, and says so at once: {error}");
 }
 
 // ---- the process

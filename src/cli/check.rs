@@ -24,9 +24,7 @@ impl Check {
         if problems.is_empty() {
             return print("Nothing is wrong with these files.\n");
         }
-        match print(&config::render(&problems)) {
-            Outcome::Done => Outcome::BadFile,
-            other => other,
-        }
+        let printed = print(&config::render(&problems));
+        if printed == Outcome::Done { Outcome::BadFile } else { printed }
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
-use crate::governor::{Act, Snapshot, StepState, StepView};
+use crate::governor::{Act, Phase, Snapshot, StepState, StepView};
 use crate::model::capability::IntensityRange;
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
@@ -144,12 +144,12 @@ fn at_step(key: char, plan: &Plan, step: &Step, view: &StepView) -> Asked {
             | StepState::Held
             | StepState::Finishing
             | StepState::Ended(_) => {
-                let intensity = raised(range(plan, step.device), view.asked);
+                let intensity = raised(range(plan, step.device), present(view));
                 Act::Set { step: number, intensity, reason: None }
             }
         },
         '-' => {
-            let intensity = lowered(range(plan, step.device), view.asked);
+            let intensity = lowered(range(plan, step.device), present(view));
             Act::Set { step: number, intensity, reason: None }
         }
         'a' => Act::Arm { step: number },
@@ -171,11 +171,31 @@ fn range(plan: &Plan, device: DeviceId) -> Option<IntensityRange> {
     plan.devices.get(usize::from(device.0)).map(|planned| planned.capability.intensity)
 }
 
+/// Returns from where a key counts: what is in force at this instant; for an ON:OFF program, what it runs at when ON.
+/// Never what was asked before a hold or a stop: one key is one device step (design 3.6).
+fn present(view: &StepView) -> Intensity {
+    match (view.state, view.phase) {
+        (StepState::Running, Phase::RampUp | Phase::On | Phase::RampDown | Phase::Off) => view.asked,
+        (StepState::Running | StepState::Finishing, Phase::Continuous) => view.setpoint,
+        (
+            StepState::Waiting
+            | StepState::Arming
+            | StepState::Armed
+            | StepState::Held
+            | StepState::Finishing
+            | StepState::Ended(_),
+            Phase::Continuous | Phase::RampUp | Phase::On | Phase::RampDown | Phase::Off,
+        ) => view.asked.zero(),
+    }
+}
+
 /// Returns one device step more; from zero a gun begins at its floor. What is too much the governor refuses.
 fn raised(range: Option<IntensityRange>, from: Intensity) -> Intensity {
     let magnitude = from.magnitude();
     from.with_magnitude(match range {
-        Some(IntensityRange::Speed { floor, .. }) if magnitude < u32::from(floor.raw()) => u32::from(floor.raw()),
+        Some(IntensityRange::Speed { floor, .. }) if magnitude < u32::from(floor.raw()) => {
+            u32::from(floor.raw())
+        }
         range => magnitude.saturating_add(device_step(range)),
     })
 }
@@ -199,7 +219,10 @@ fn device_step(range: Option<IntensityRange>) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::model::limit::LimitOwner;
     use crate::units::{Milliamps, RawSpeed};
 
     #[test]
@@ -222,6 +245,31 @@ mod tests {
         });
         assert_eq!(raised(unit, current(12_000)), current(12_500));
         assert_eq!(lowered(unit, current(300)), current(0));
+    }
+
+    #[test]
+    fn after_a_hold_a_key_counts_from_zero() {
+        let current = |microamps| Intensity::Current(Milliamps::from_microamps(microamps));
+        let mut view = StepView {
+            number: 1,
+            state: StepState::Running,
+            asked: current(12_000),
+            allowed: current(25_000),
+            owner: LimitOwner::Plan,
+            setpoint: current(9_000),
+            delivered: None,
+            envelope: current(9_000),
+            left: Duration::from_secs(60),
+            area_left: Duration::from_secs(60),
+            phase: Phase::Continuous,
+        };
+        assert_eq!(present(&view), current(9_000), "what is in force, not what it rises to");
+        (view.phase, view.setpoint) = (Phase::Off, current(0));
+        assert_eq!(present(&view), current(12_000), "a program at rest returns to what it runs at");
+        for state in [StepState::Held, StepState::Armed, StepState::Ended(StopReason::Completed)] {
+            view.state = state;
+            assert_eq!(present(&view), current(0), "{state:?}");
+        }
     }
 
     #[test]

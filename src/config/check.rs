@@ -7,7 +7,9 @@ use toml::de::DeTable;
 use crate::config::library::{BODY_AREAS, DAEMON, DEVICES, Library, PLANS, PROTOCOLS, toml_files};
 use crate::config::plan_file::{self, Knowledge};
 use crate::config::problem::{Problem, Source};
-use crate::config::{clinical_file, daemon_file, protocol_file};
+use crate::config::{
+    DeviceKind, clinical_file, daemon_file, device_file, device_kind, protocol_file, stimulator_file,
+};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +61,17 @@ fn check_one(source: &Source, knowledge: Option<&Knowledge>, problems: &mut Vec<
         Kind::Protocol => {
             protocol_file::load(source, problems);
         }
-        Kind::Device => {
-            plan_file::load_unit(source, problems);
-        }
+        Kind::Device => match device_kind(source) {
+            DeviceKind::Serial => {
+                stimulator_file::load(source, problems);
+            }
+            DeviceKind::Profile => {
+                device_file::load_profile(source, problems);
+            }
+            DeviceKind::Refusals => {
+                device_file::load_refusals(source, problems);
+            }
+        },
         Kind::Clinical => {
             clinical_file::load(source, problems);
         }
@@ -104,7 +114,7 @@ fn kind(source: &Source) -> Kind {
         Kind::Protocol
     } else if has("area") || has("electrode_pair") {
         Kind::Clinical
-    } else if has("kind") || has("class") || has("gatt") {
+    } else if has("kind") || has("class") || has("gatt") || has("refuse") {
         Kind::Device
     } else if has("lease") || has("site") || has("unit") || has("data_dir") {
         Kind::Daemon

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::config::problem::{Problem, Source};
+use crate::config::{DeviceKind, device_file, device_kind, peek_id};
+use crate::model::profile::Profile;
 
 /// Folder of the treatment protocols.
 pub(crate) const PROTOCOLS: &str = "protocols";
@@ -27,6 +29,10 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     (DAEMON, include_str!("../../config/daemon.toml")),
     ("config/devices/hasomed-p24.toml", include_str!("../../config/devices/hasomed-p24.toml")),
     ("config/devices/hasomed-rehamove3.toml", include_str!("../../config/devices/hasomed-rehamove3.toml")),
+    ("config/devices/hypervolt-legacy.toml", include_str!("../../config/devices/hypervolt-legacy.toml")),
+    ("config/devices/refused.toml", include_str!("../../config/devices/refused.toml")),
+    ("config/devices/theragun-g4.toml", include_str!("../../config/devices/theragun-g4.toml")),
+    ("config/devices/theragun-wave.toml", include_str!("../../config/devices/theragun-wave.toml")),
     ("config/plans/sample.toml", include_str!("../../config/plans/sample.toml")),
     ("protocols/nmes-strength-large.toml", include_str!("../../protocols/nmes-strength-large.toml")),
     ("protocols/percussion-standard.toml", include_str!("../../protocols/percussion-standard.toml")),
@@ -76,6 +82,19 @@ impl Library {
             return Ok(built_in(name, text));
         };
         Source::read(&root.join(name))
+    }
+
+    /// Reads the device profile of a gun that a plan names (`UnitSource::Profile`).
+    pub fn profile(&self, id: &str, problems: &mut Vec<Problem>) -> Option<Profile> {
+        let named = |file: &Named| {
+            device_kind(&file.source) == DeviceKind::Profile && peek_id(&file.source).as_deref() == Some(id)
+        };
+        let Some(file) = self.list(DEVICES, problems).into_iter().find(named) else {
+            let missing = Source { path: PathBuf::from(DEVICES), text: Arc::from("") };
+            problems.push(missing.problem(None, format!("no file has the device profile `{id}`"), "", None));
+            return None;
+        };
+        device_file::load_profile(&file.source, problems)
     }
 
     /// Reads every `*.toml` of a folder of the library, in the order of their names.
@@ -154,6 +173,16 @@ mod tests {
         let mut problems = Vec::new();
         assert!(library.list(PROTOCOLS, &mut problems).is_empty());
         assert_eq!(problems.len(), 1, "an unreadable folder is a problem");
+    }
+
+    #[test]
+    fn a_profile_is_found_by_its_id() {
+        let mut problems = Vec::new();
+        let profile = Library::embedded().profile("theragun-g4", &mut problems);
+        assert_eq!(profile.map(|profile| profile.id).as_deref(), Some("theragun-g4"));
+        assert!(problems.is_empty());
+        assert!(Library::embedded().profile("hasomed-p24", &mut problems).is_none());
+        assert_eq!(problems.len(), 1, "a stimulator is no gun");
     }
 
     #[test]

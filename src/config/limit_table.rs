@@ -119,6 +119,28 @@ impl Bound {
         }
     }
 
+    /// Returns limits that state this bound and nothing else; electrical bounds only.
+    pub(crate) fn alone(self, limits: &Limits) -> Limits {
+        let nothing = Limits::default();
+        match self {
+            Self::Rms => Limits { rms: limits.rms, ..nothing },
+            Self::Density => Limits { density_ua_per_cm2: limits.density_ua_per_cm2, ..nothing },
+            Self::Power => Limits { power_mw_per_cm2: limits.power_mw_per_cm2, ..nothing },
+            Self::PulseEnergy => Limits { pulse_energy_uj: limits.pulse_energy_uj, ..nothing },
+            Self::Current
+            | Self::Width
+            | Self::Frequency
+            | Self::PhaseCharge
+            | Self::On
+            | Self::StrokeRate
+            | Self::Speed
+            | Self::Level
+            | Self::Duration
+            | Self::AreaTime
+            | Self::SessionTime => nothing,
+        }
+    }
+
     /// Prints a number in the base unit as people write it.
     pub(crate) fn show(self, magnitude: u64) -> String {
         let small = u32::try_from(magnitude).unwrap_or(u32::MAX);

@@ -1,6 +1,6 @@
 //! Files to validated model: all problems at once, each with file, line, column and remedy.
 //!
-//! A file is read key by key ([`reader`]) and then judged: small named checks, every problem reported. What comes out
+//! A file is read key by key (`reader`) and then judged: small named checks, every problem reported. What comes out
 //! is the model's own types with private invariants already checked. Loaded once: a running session never sees an edit.
 //!
 //! | file | kind |
@@ -75,14 +75,22 @@ pub(crate) enum DeviceKind {
     Serial,
     /// A device profile of a gun.
     Profile,
+    /// Devices that are recognised so that they can be refused; no plan can name them.
+    Refusals,
 }
 
-/// Tells the kinds of device files apart: a serial unit says `kind`, a device profile has none.
+/// Tells the kinds of device files apart: a serial unit says `kind`, a device profile has a `class` and frames.
 pub(crate) fn device_kind(source: &Source) -> DeviceKind {
     let (tree, _) = toml::de::DeTable::parse_recoverable(&source.text);
     let root = tree.get_ref();
-    let profile = ["class", "gatt", "command", "match"].iter().any(|key| root.contains_key(*key));
-    if profile && !root.contains_key("kind") { DeviceKind::Profile } else { DeviceKind::Serial }
+    let has_any = |keys: &[&str]| keys.iter().any(|key| root.contains_key(*key));
+    if has_any(&["refuse"]) {
+        DeviceKind::Refusals
+    } else if has_any(&["class", "gatt", "command", "match"]) && !has_any(&["kind"]) {
+        DeviceKind::Profile
+    } else {
+        DeviceKind::Serial
+    }
 }
 
 /// Returns the `id` of a file without judging the rest.

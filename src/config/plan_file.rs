@@ -4,6 +4,7 @@
 //! above *usual* is not (the run asks for a reason). What had to be rounded to the unit's grid, always downwards, is
 //! said as advice.
 
+use std::cell::OnceCell;
 use std::path::Path;
 
 use crate::config::clinical_file::{self, BodyAreas};
@@ -12,13 +13,12 @@ use crate::config::library::{BODY_AREAS, DAEMON, DEVICES, Library, Named, PROTOC
 use crate::config::problem::{Problem, Source, nearest};
 use crate::config::reader::{At, Reader, Table, join, text};
 use crate::config::stimulator_file::{self, Dialect};
-use crate::config::{self, device_kind, protocol_file};
+use crate::config::{self, DeviceKind, device_file, device_kind, protocol_file};
 use crate::model::capability::Capability;
 use crate::model::command::DeviceId;
 use crate::model::plan::{ClientCode, Plan, PlannedDevice, Step};
 use crate::model::protocol::Protocol;
 
-mod profile_unit;
 mod step;
 
 /// A plan with everything that governs it.
@@ -70,11 +70,21 @@ pub(crate) struct Knowledge {
     files: Vec<(String, String)>,
 }
 
-/// A file of a folder by its id. One that has problems is reported only to the plan that names it.
+/// A file of a folder by its id. It is judged when a plan names it, and its problems are that plan's.
 struct Known<T> {
     id: String,
     file: Named,
-    loaded: Result<T, Vec<Problem>>,
+    load: fn(&Source, &mut Vec<Problem>) -> Option<T>,
+    loaded: OnceCell<Result<T, Vec<Problem>>>,
+}
+
+impl<T> Known<T> {
+    fn loaded(&self) -> &Result<T, Vec<Problem>> {
+        self.loaded.get_or_init(|| {
+            let mut problems = Vec::new();
+            (self.load)(&self.file.source, &mut problems).ok_or(problems)
+        })
+    }
 }
 
 /// What a plan's steps and devices gather while they are judged.
@@ -138,8 +148,7 @@ impl Knowledge {
         };
         let (daemon, areas) = (read(DAEMON, problems), read(BODY_AREAS, problems));
         let protocols = known(library, PROTOCOLS, problems, protocol_file::load);
-        let mut units = known(library, DEVICES, problems, load_unit);
-        profile_unit::add_missing(&mut units);
+        let units = known(library, DEVICES, problems, load_unit);
         let (daemon, areas) = (daemon?, areas?);
         let files =
             vec![(DAEMON.to_owned(), digest(&daemon.text)), (BODY_AREAS.to_owned(), digest(&areas.text))];
@@ -156,10 +165,23 @@ impl Knowledge {
     }
 }
 
-/// Reads a device file of either kind.
-pub(crate) fn load_unit(source: &Source, problems: &mut Vec<Problem>) -> Option<Unit> {
-    if device_kind(source) == config::DeviceKind::Profile {
-        return profile_unit::load(source, problems);
+/// Reads a device file that a plan can name.
+fn load_unit(source: &Source, problems: &mut Vec<Problem>) -> Option<Unit> {
+    if device_kind(source) == DeviceKind::Profile {
+        let profile = device_file::load_profile(source, problems)?;
+        if profile.gate.is_some() {
+            let message =
+                format!("the device profile `{}` has a gate, which this version does not open", profile.id);
+            let help = "the unit can be identified only; do its step by hand".to_owned();
+            problems.push(source.problem(None, message, "", Some(help)));
+            return None;
+        }
+        return Some(Unit {
+            title: profile.title.clone(),
+            capability: profile.capability(None),
+            source: UnitSource::Profile(profile.id),
+            declaration: String::new(),
+        });
     }
     let unit = stimulator_file::load(source, problems)?;
     Some(Unit {
@@ -174,14 +196,14 @@ fn known<T>(
     library: &Library,
     folder: &str,
     problems: &mut Vec<Problem>,
-    load: impl Fn(&Source, &mut Vec<Problem>) -> Option<T>,
+    load: fn(&Source, &mut Vec<Problem>) -> Option<T>,
 ) -> Vec<Known<T>> {
     let read = |file: Named| {
-        let mut found = Vec::new();
-        let loaded = load(&file.source, &mut found).ok_or(found);
-        Known { id: config::peek_id(&file.source).unwrap_or_default(), file, loaded }
+        let id = config::peek_id(&file.source).unwrap_or_default();
+        Known { id, file, load, loaded: OnceCell::new() }
     };
-    library.list(folder, problems).into_iter().map(read).collect()
+    let refuses = |file: &Named| device_kind(&file.source) == DeviceKind::Refusals;
+    library.list(folder, problems).into_iter().filter(|file| !refuses(file)).map(read).collect()
 }
 
 fn duplicates<T>(known: &[Known<T>]) -> Vec<Problem> {
@@ -218,7 +240,7 @@ fn find<'k, T>(
         let message = format!("the {what} `{}` is in more than one file", id.value);
         table.push(Some(id.span.clone()), message, "", Some("give each file its own `id`".to_owned()));
     }
-    match &found.loaded {
+    match found.loaded() {
         Ok(loaded) => {
             gathered.files.push((found.file.name.clone(), digest(&found.file.source.text)));
             Some(loaded)

@@ -10,14 +10,15 @@ use crate::config::clinical_file::{BodyAreas, LowShare, tissue_word};
 use crate::config::daemon_file::Daemon;
 use crate::config::limit_table::{Bound, tighter, tightest};
 use crate::config::reader::Table;
-use crate::governor::limits::ceiling;
+use crate::governor::limits::{ceiling, current_bounds};
 use crate::model::area::{Permission, Place, Tissue};
 use crate::model::capability::{Capability, IntensityRange, RateBasis};
 use crate::model::command::Intensity;
 use crate::model::limit::{LimitChain, LimitOwner, Limits, OwnedLimits};
+use crate::model::plan::Stimulation;
 use crate::model::protocol::{Modality, Protocol};
 use crate::units::{
-    Hertz, Microcoulombs, Microseconds, Milliamps, RawSpeed, SquareCentimetres, duration_micros,
+    Hertz, Level, Microcoulombs, Microseconds, Milliamps, RawSpeed, SquareCentimetres, duration_micros,
 };
 
 /// What the chain of one step is made of.
@@ -74,11 +75,20 @@ fn area_limits(owners: &Owners<'_>) -> OwnedLimits {
     if matches!(protocol.modality, Modality::Percussion) {
         limits.stroke_rate = tighter(limits.stroke_rate, Some(areas.speed(*tissue)));
         said = format!("{said}, {}", tissue_word(*tissue));
+        if uncalibrated_levels(capability) {
+            limits.level = tighter(limits.level, Some(Level::from_level(1)));
+        }
     }
     if *caution {
         said = format!("{said}, low cap");
     }
     OwnedLimits { limits, said }
+}
+
+/// A gun set by levels runs at level 1 until it is calibrated (design 3.13).
+const fn uncalibrated_levels(capability: &Capability) -> bool {
+    matches!(capability.intensity, IntensityRange::Level { .. })
+        && matches!(capability.rate_basis, RateBasis::WorstCase)
 }
 
 /// The low cap: shares of the protocol's own limit, else of the ceiling, floored to the device grid.
@@ -121,30 +131,48 @@ pub(crate) fn judge_stimulation(table: &Table<'_>, chain: &LimitChain, asked: &A
     if let Some((on, at)) = &asked.on {
         over(table, chain, Bound::On, duration_micros(*on), at);
     }
+    let Some(pattern) = asked.pattern() else {
+        return;
+    };
     for bound in [Bound::Rms, Bound::Density, Bound::Power, Bound::PulseEnergy] {
-        let Some((owner, limit)) = tightest(chain, bound) else {
+        let Some((owner, most)) = electrical_max(chain, bound, pattern, asked.contact) else {
             continue;
         };
-        let Some(most) = largest_current(bound, limit, asked) else {
-            continue;
-        };
-        if micros > most {
+        if *current > most {
             let message = format!(
                 "target of {} is above the {} limit of {}",
                 table.name(),
                 owner.word(),
                 bound.words()
             );
-            let label =
-                format!("{} limit is {}{}", owner.word(), bound.show(limit), words_said(chain, owner));
-            let help = format!(
-                "with this width and rate on {} at most {} is possible",
-                asked.contact,
-                Bound::Current.show(most)
-            );
+            let stated = bound.of(&chain.get(owner).limits).map_or_else(String::new, |it| bound.show(it));
+            let label = format!("{} limit is {stated}{}", owner.word(), words_said(chain, owner));
+            let help = format!("with this width and rate on {} at most {most} is possible", asked.contact);
             table.push(Some(at.clone()), message, label, Some(help));
         }
     }
+}
+
+impl Asked {
+    /// The pulses as asked, before they are put on the grid: never a longer period than will be driven.
+    fn pattern(&self) -> Option<Stimulation> {
+        Some(Stimulation { width: self.width.0, period: self.frequency.0.period()?, cycle: None })
+    }
+}
+
+/// Returns the largest current that one electrical bound allows, and whose bound that is.
+fn electrical_max(
+    chain: &LimitChain,
+    bound: Bound,
+    pattern: Stimulation,
+    contact: SquareCentimetres,
+) -> Option<(LimitOwner, Milliamps)> {
+    let most = |limits: &Limits| {
+        let found = current_bounds(&bound.alone(limits), pattern, Some(contact));
+        found.first().map(|(_, micros)| Milliamps::from_microamps(*micros))
+    };
+    let stated = chain.iter().filter_map(|(owner, owned)| Some((owner, most(&owned.limits)?)));
+    stated.min_by_key(|(owner, current)| (*current, owner.index()))
 }
 
 /// Reports a percussion target above a limit of its chain and says whether it was. An uncalibrated gun is judged by the
@@ -167,10 +195,10 @@ pub(crate) fn judge_percussion(
             if over(table, chain, Bound::Level, level.level().into(), at) {
                 return true;
             }
-            let refused = uncalibrated && (level.level() > 1 || tissue != Tissue::MuscleLarge);
+            let refused = uncalibrated && tissue != Tissue::MuscleLarge;
             if refused {
-                let message = format!("target of {} is above what an uncalibrated gun may do", table.name());
-                let help = Some("calibrate the gun, or work a large muscle at level 1".to_owned());
+                let message = format!("{} is no place for an uncalibrated gun", table.name());
+                let help = Some("calibrate the gun, or work a large muscle".to_owned());
                 table.push(Some(at.clone()), message, "level 1 on muscle_large only", help);
             }
             refused
@@ -224,40 +252,6 @@ fn words_said(chain: &LimitChain, owner: LimitOwner) -> String {
     if said.is_empty() { String::new() } else { format!(" ({said})") }
 }
 
-/// Returns the largest current, µA, that keeps an electrical bound (clinical-safety 1.4, biphasic symmetric, 500 Ω).
-///
-/// With I in µA, phase width w and period T in µs, contact A in mm²:
-/// r.m.s. I²·2w ≤ L²·T; density I²·2w·10⁴ ≤ (L·A)²·T; power I²·w ≤ L·A·T·10⁴; pulse energy I²·w ≤ L·10⁹.
-/// `None`: it does not bound a current.
-fn largest_current(bound: Bound, limit: u64, asked: &Asked) -> Option<u64> {
-    let width = u128::from(asked.width.0.micros());
-    let period = u128::from(asked.frequency.0.period()?.micros());
-    let contact = u128::from(asked.contact.square_millimetres());
-    let limit = u128::from(limit);
-    let (most, per) = match bound {
-        Bound::Rms => (limit.saturating_mul(limit).saturating_mul(period), width * 2),
-        Bound::Density => {
-            let total = limit.saturating_mul(contact);
-            (total.saturating_mul(total).saturating_mul(period), width * 20_000)
-        }
-        Bound::Power => (limit.saturating_mul(contact).saturating_mul(period).saturating_mul(10_000), width),
-        Bound::PulseEnergy => (limit.saturating_mul(1_000_000_000), width),
-        Bound::Current
-        | Bound::Width
-        | Bound::Frequency
-        | Bound::PhaseCharge
-        | Bound::On
-        | Bound::StrokeRate
-        | Bound::Speed
-        | Bound::Level
-        | Bound::Duration
-        | Bound::AreaTime
-        | Bound::SessionTime => return None,
-    };
-    let squared = most.checked_div(per)?;
-    Some(u64::try_from(squared.isqrt()).unwrap_or(u64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,12 +266,21 @@ mod tests {
         }
     }
 
-    /// SR-09, SR-10: the worked examples of clinical-safety 1.5, by what each bound would allow.
+    fn most(case: &Asked, bound: Bound, limits: Limits) -> Milliamps {
+        let mut chain = LimitChain::default();
+        chain.get_mut(LimitOwner::Site).limits = limits;
+        let found = electrical_max(&chain, bound, case.pattern().unwrap(), case.contact);
+        let (owner, current) = found.unwrap();
+        assert_eq!(owner, LimitOwner::Site);
+        current
+    }
+
+    /// SR-09, SR-10: the worked examples of clinical-safety 1.5, each bound 3 % above and below its value.
     #[test]
     fn worked_examples_agree() {
         // mA, µs, Hz, cm², r.m.s. µA, density µA/cm², energy µJ
         for (current, width, rate, contact, rms, density, energy) in [
-            (20, 100, 100, 25, 2_828_u64, 113_u64, 40_u64),
+            (20, 100, 100, 25, 2_828_u32, 113_u32, 40_u32),
             (40, 200, 4, 25, 1_600, 64, 320),
             (80, 400, 50, 50, 16_000, 320, 2_560),
             (60, 300, 120, 10, 16_100, 1_610, 1_080),
@@ -285,50 +288,32 @@ mod tests {
             (200, 450, 25, 20, 30_000, 1_500, 18_000),
         ] {
             let case = asked(current, width, rate, contact);
-            let micros = u64::from(current) * 1000;
-            for (bound, value) in [(Bound::Rms, rms), (Bound::Density, density), (Bound::PulseEnergy, energy)]
-            {
-                // A limit 0.5 % above the example's value passes it, one 0.5 % below refuses it.
-                let (above, below) = (value + value.div_ceil(200), value - value.div_ceil(200));
-                assert!(largest_current(bound, above, &case).unwrap() >= micros, "{bound:?} {current} mA");
-                assert!(largest_current(bound, below, &case).unwrap() < micros, "{bound:?} {current} mA");
+            let limits = |parts: u32| Limits {
+                rms: Some(Milliamps::from_microamps(rms * parts / 1000)),
+                density_ua_per_cm2: Some(density * parts / 1000),
+                pulse_energy_uj: Some(energy * parts / 1000),
+                ..Limits::default()
+            };
+            for bound in [Bound::Rms, Bound::Density, Bound::PulseEnergy] {
+                let current = Milliamps::from_milliamps(current);
+                assert!(most(&case, bound, limits(1_030)) >= current, "{bound:?} {current}");
+                assert!(most(&case, bound, limits(970)) < current, "{bound:?} {current}");
             }
         }
     }
 
     #[test]
-    fn the_density_breach_of_the_examples_is_refused_by_density_alone() {
-        let breach = asked(100, 500, 150, 16);
-        assert!(largest_current(Bound::Rms, 50_000, &breach).unwrap() >= 100_000);
-        assert!(largest_current(Bound::Density, 2_000, &breach).unwrap() < 100_000);
-        assert!(largest_current(Bound::Power, 250, &breach).unwrap() >= 100_000);
-    }
-
-    #[test]
-    fn power_density_of_the_examples_agrees() {
-        // NMES strength: 2.56 mW/cm²; small pad: 13.0 mW/cm².
-        let strength = asked(80, 400, 50, 50);
-        assert!(largest_current(Bound::Power, 3, &strength).unwrap() >= 80_000);
-        assert!(largest_current(Bound::Power, 2, &strength).unwrap() < 80_000);
-        let pad = asked(60, 300, 120, 10);
-        assert!(largest_current(Bound::Power, 13, &pad).unwrap() >= 60_000);
-        assert!(largest_current(Bound::Power, 12, &pad).unwrap() < 60_000);
-    }
-
-    #[test]
-    fn the_largest_current_is_exact_and_never_overflows() {
+    fn the_tightest_owner_of_an_electrical_bound_is_named() {
+        let mut chain = LimitChain::default();
+        chain.get_mut(LimitOwner::Ceiling).limits.density_ua_per_cm2 = Some(2_000);
+        chain.get_mut(LimitOwner::Device).limits.density_ua_per_cm2 = Some(2_000);
         let case = asked(1, 300, 120, 10);
-        let most = largest_current(Bound::Rms, 50_000, &case).unwrap();
-        let period = u128::from(Hertz::from_hertz(120).period().unwrap().micros());
-        let square = |micros: u64| u128::from(micros) * u128::from(micros) * 600;
-        assert!(square(most) <= 2_500_000_000 * period && square(most + 1) > 2_500_000_000 * period);
-        let mut extreme = asked(1, 1, 1, 1);
-        extreme.contact = SquareCentimetres::from_square_millimetres(u32::MAX);
-        extreme.frequency.0 = Hertz::from_millihertz(1);
-        for bound in [Bound::Rms, Bound::Density, Bound::Power, Bound::PulseEnergy] {
-            assert!(largest_current(bound, u64::from(u32::MAX), &extreme).is_some());
-        }
-        extreme.width.0 = Microseconds::from_micros(0);
-        assert_eq!(largest_current(Bound::Rms, 50_000, &extreme), None);
+        let owner = |chain: &LimitChain| {
+            electrical_max(chain, Bound::Density, case.pattern().unwrap(), case.contact).unwrap().0
+        };
+        assert_eq!(owner(&chain), LimitOwner::Ceiling, "of equal ones the first");
+        chain.get_mut(LimitOwner::Device).limits.density_ua_per_cm2 = Some(1_999);
+        assert_eq!(owner(&chain), LimitOwner::Device);
+        assert_eq!(electrical_max(&chain, Bound::Rms, case.pattern().unwrap(), case.contact), None);
     }
 }

@@ -126,7 +126,7 @@ impl Ledger {
             if value.is_some() { smaller(self.credit.floor, measured_lower) } else { self.credit.floor };
         self.credit.staged = match (self.credit.since, floor) {
             (Some(since), Some(floor)) => at_least(floor, now.since(since)),
-            _ => Amount::default(),
+            (None, _) | (_, None) => Amount::default(),
         };
         self.credit.since = Some(now);
         self.credit.floor = measured_lower;
@@ -254,7 +254,7 @@ impl Ledger {
         let unchanged = match (self.open, upper) {
             (Some(open), Some(upper)) => open.upper == upper && open.lower == self.lower(),
             (None, None) => true,
-            _ => false,
+            (Some(_), None) | (None, Some(_)) => false,
         };
         if unchanged || self.is_uncertain() {
             return;
@@ -346,6 +346,6 @@ fn magnitude(setpoint: Setpoint) -> u32 {
 fn smaller(a: Option<Setpoint>, b: Option<Setpoint>) -> Option<Setpoint> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if magnitude(a) <= magnitude(b) { a } else { b }),
-        _ => None,
+        (None, _) | (_, None) => None,
     }
 }

@@ -17,9 +17,11 @@
 //!   became of the client that wrote, until the peer answers or the link is lost after 30 s;
 //! - a lost link either keeps the objects (default cache; subscriptions come back by themselves) or removes them;
 //! - a disconnect takes about two seconds, in which writes still pass;
+//! - `AcquireWrite` passes an unanswered write and locks every other writer out until its socket is closed;
 //! - what belongs to a client (scan, subscription) ends with that client; a link does not;
 //! - with two subscribers every notification is signalled twice.
 
+mod acquire;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -54,8 +56,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const DISCONNECT_AFTER: Duration = Duration::from_secs(2);
 /// A write unanswered for this long ends the link (attribute protocol, transaction time-out).
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// Longest value of one write: the default MTU of 23 less 3.
+/// The default MTU.
+const MTU: u16 = 23;
+/// Longest value of one write: the MTU less 3.
 const VALUE_MAX: usize = 20;
+/// Packets of exclusive writers that may wait.
+const PACKETS: usize = 64;
 /// Signal strength of a unit in reach, dBm.
 const RSSI: i16 = -55;
 
@@ -70,6 +76,8 @@ pub struct Bluez {
     later: BTreeMap<(Mono, u64), Later>,
     count: u64,
     control: mpsc::Receiver<(usize, WorldEvent)>,
+    to_packets: mpsc::Sender<acquire::Packet>,
+    packets: mpsc::Receiver<acquire::Packet>,
 }
 
 /// A unit to be put behind the daemon.
@@ -107,6 +115,8 @@ struct Device {
     connecting: Option<Message>,
     writes: BTreeMap<String, Pending>,
     subscribers: BTreeSet<(String, String)>,
+    /// Characteristics that a client writes to exclusively.
+    holds: BTreeMap<String, acquire::Hold>,
     battery: Option<Vec<u8>>,
 }
 
@@ -157,6 +167,7 @@ enum Reply {
     Value(Variant<'static>),
     Properties(Properties),
     Objects(BTreeMap<zbus::ObjectPath<'static>, Interfaces>),
+    Socket(std::os::fd::OwnedFd),
     /// The reply comes later, or never.
     Later,
 }
@@ -167,6 +178,7 @@ struct Refusal(&'static str, &'static str);
 const FAILED_CONNECT: Refusal = Refusal("org.bluez.Error.Failed", "le-connection-abort-by-local");
 const NOT_CONNECTED: Refusal = Refusal("org.bluez.Error.Failed", "Not connected");
 const IN_PROGRESS: Refusal = Refusal("org.bluez.Error.InProgress", "In Progress");
+const ACQUIRED: Refusal = Refusal("org.bluez.Error.NotPermitted", "Write acquired");
 const NOT_READY: Refusal = Refusal("org.bluez.Error.NotReady", "Resource Not Ready");
 const NO_OBJECT: Refusal = Refusal("org.freedesktop.DBus.Error.UnknownObject", "Unknown object");
 const NO_METHOD: Refusal = Refusal("org.freedesktop.DBus.Error.UnknownMethod", "Unknown method");
@@ -238,7 +250,10 @@ impl Bluez {
             .build()?;
         let bus = zbus::fdo::DBusProxy::new(&connection).await?;
         bus.add_match_rule(rule).await.map_err(zbus::Error::from)?;
+        let (to_packets, packets) = mpsc::channel(PACKETS);
         let mut daemon = Self {
+            to_packets,
+            packets,
             connection,
             incoming,
             clock,
@@ -270,6 +285,7 @@ impl Bluez {
                     Some(Err(error)) => tracing::warn!(%error, "message on the private bus not read"),
                     None => break,
                 },
+                Some(packet) = self.packets.recv() => self.packet(packet),
                 () = sleep_until(wake) => {}
             }
             self.advance().await;
@@ -309,6 +325,7 @@ impl Bluez {
             connecting: None,
             writes: BTreeMap::new(),
             subscribers: BTreeSet::new(),
+            holds: BTreeMap::new(),
             battery,
         });
     }
@@ -453,6 +470,7 @@ impl Bluez {
             Ok(Reply::Value(value)) => bus.reply(&header, &value).await,
             Ok(Reply::Properties(properties)) => bus.reply(&header, &properties).await,
             Ok(Reply::Objects(objects)) => bus.reply(&header, &objects).await,
+            Ok(Reply::Socket(socket)) => bus.reply(&header, &(zbus::Fd::from(socket), MTU)).await,
             Ok(Reply::Later) => Ok(()),
             Err(Refusal(name, text)) => bus.reply_error(&header, name, &text).await,
         };
@@ -824,6 +842,7 @@ impl Bluez {
         }
         device.link = LinkState::Down;
         device.unit.disconnect(now);
+        device.holds.clear();
         let path = device.path.clone();
         let writes = std::mem::take(&mut device.writes);
         let connecting = device.connecting.take();
@@ -918,6 +937,7 @@ impl Bluez {
         (device.link, device.in_reach, device.known) = (LinkState::Down, false, false);
         device.connecting = None;
         device.writes.clear();
+        device.holds.clear();
         let path = device.path.clone();
         self.removed(&path, DEVICE).await;
     }
@@ -965,6 +985,19 @@ impl Bluez {
                 Err(Refusal("org.bluez.Error.Failed", "No notify session started"))
             }
             "WriteValue" => self.write(index, &node.path, (uuid, flags), call).await,
+            "AcquireWrite" => {
+                can(Flag::WriteWithoutResponse)?;
+                if !connected {
+                    return Err(NOT_CONNECTED);
+                }
+                if device.holds.contains_key(&node.path) {
+                    return Err(ACQUIRED);
+                }
+                let made = acquire::acquire(index, node.path.clone(), self.to_packets.clone());
+                let (hold, socket) = made.map_err(|_| not_supported())?;
+                device.holds.insert(node.path, hold);
+                Ok(Reply::Socket(socket))
+            }
             _ => Err(NO_METHOD),
         }
     }
@@ -988,6 +1021,9 @@ impl Bluez {
         };
         if device.link == LinkState::Down {
             return Err(NOT_CONNECTED);
+        }
+        if device.holds.contains_key(path) {
+            return Err(ACQUIRED);
         }
         if device.writes.contains_key(path) {
             return Err(IN_PROGRESS);
@@ -1016,6 +1052,26 @@ impl Bluez {
         }
         self.count = self.count.saturating_add(1);
         Ok(Reply::Later)
+    }
+
+    /// A command of an exclusive writer.
+    fn packet(&mut self, packet: acquire::Packet) {
+        let now = self.clock.now();
+        let Some(device) = self.devices.get_mut(packet.device) else {
+            return;
+        };
+        let Some(bytes) = packet.bytes else {
+            device.holds.remove(&packet.path);
+            return;
+        };
+        let node = device.nodes.iter().find(|node| node.path == packet.path);
+        let Some((uuid, _)) = node.and_then(Node::characteristic) else {
+            return;
+        };
+        if bytes.len() <= VALUE_MAX {
+            let endpoint = Endpoint::Characteristic(uuid);
+            device.unit.write(now, Duration::ZERO, Carried { endpoint, bytes, tag: None });
+        }
     }
 
     /// The peer acknowledged the write with this tag.

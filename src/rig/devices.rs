@@ -1,13 +1,15 @@
 //! From a unit of the world to its simulated device: the one place where devices are made.
 
+use std::sync::Arc;
+
 use super::RigError;
 use crate::driver::sciencemode::Dialect;
 use crate::sim::SimDevice;
 use crate::sim::stim::{Stimulator, StimulatorBehaviour};
 use crate::sim::world::{StimulatorModel, UnitKind, WorldUnit};
 
-/// Makes the device of a unit from the unit and its seed.
-pub type Build = fn(&WorldUnit, u64) -> Result<Built, RigError>;
+/// Makes the device of a unit from the unit and its seed. Whoever has read the device profiles hands them in with it.
+pub type Build = Arc<dyn Fn(&WorldUnit, u64) -> Result<Built, RigError> + Send + Sync>;
 
 /// A device with the link it needs.
 pub enum Built {
@@ -85,13 +87,16 @@ impl Flag {
 /// # Errors
 /// The unit's kind cannot be simulated.
 pub fn build(unit: &WorldUnit, seed: u64) -> Result<Built, RigError> {
-    let no = |what: String| RigError::Unit { label: unit.label.clone(), reason: format!("no simulated {what}") };
+    let no =
+        |what: String| RigError::Unit { label: unit.label.clone(), reason: format!("no simulated {what}") };
     match &unit.kind {
         UnitKind::Stimulator { model, serial } => {
             let dialect = match model {
                 StimulatorModel::P24 => Dialect::Sm4,
                 StimulatorModel::RehaMove3 => Dialect::Sm3,
-                StimulatorModel::RehaStim2 | StimulatorModel::ScienceMode1 => return Err(no(format!("{model:?}"))),
+                StimulatorModel::RehaStim2 | StimulatorModel::ScienceMode1 => {
+                    return Err(no(format!("{model:?}")));
+                }
             };
             let stimulator = Stimulator::new(dialect, serial, seed, StimulatorBehaviour::default());
             Ok(Built::Serial(Box::new(stimulator)))

@@ -16,7 +16,10 @@ pub mod pty;
 pub mod pump;
 pub mod truth;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+
+use tokio::io::unix::AsyncFd;
 
 pub use process::{Options, Rig, run};
 
@@ -57,4 +60,12 @@ pub enum RigError {
         /// The label.
         label: String,
     },
+}
+
+#[expect(
+    deprecated,
+    reason = "the other constructor is unsafe; an OwnedFd keeps its descriptor as long as it lives"
+)]
+fn watch(descriptor: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(descriptor)
 }

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,7 +46,7 @@ const EVENTS: usize = 32;
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// How to run a world.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where the truth goes.
     pub truth: Option<PathBuf>,
@@ -57,7 +58,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { truth: None, duration: None, build: devices::build }
+        Self { truth: None, duration: None, build: Arc::new(devices::build) }
     }
 }
 

@@ -60,7 +60,7 @@ impl Port {
         let failed =
             |source: io::Error| RigError::Setup { what: "a pseudo-terminal", path: name.to_owned(), source };
         let (device_side, host_side, path) = open_terminal().map_err(|error| failed(error.into()))?;
-        let device_side = watch(device_side).map_err(failed)?;
+        let device_side = super::watch(device_side).map_err(failed)?;
         match std::fs::remove_file(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
@@ -83,14 +83,6 @@ impl Port {
             tracing::debug!(port = %self.name.display(), %error, "bytes for the host lost");
         }
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "the other constructor is unsafe; an OwnedFd keeps its descriptor as long as it lives"
-)]
-fn watch(terminal: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(terminal)
 }
 
 fn open_terminal() -> rustix::io::Result<(OwnedFd, OwnedFd, PathBuf)> {

@@ -268,7 +268,9 @@ impl<T: Transport> DeviceTask<T> {
                         break Err(lost(&error));
                     }
                     Wake::GiveUp => break Err(Down::Lost),
-                    other => self.unit.handle(other),
+                    other @ (Wake::Stop | Wake::Tick | Wake::Reported | Wake::Order(_) | Wake::Leave) => {
+                        self.unit.handle(other);
+                    }
                 }
             }
         };
@@ -286,7 +288,12 @@ impl<T: Transport> DeviceTask<T> {
         while !self.unit.may_leave() {
             match wake(&mut self.unit, nothing.as_mut(), Some(until)).await {
                 Wake::GiveUp => return false,
-                other => self.unit.handle(other),
+                other @ (Wake::Stop
+                | Wake::Tick
+                | Wake::Reported
+                | Wake::Order(_)
+                | Wake::Leave
+                | Wake::Io(())) => self.unit.handle(other),
             }
         }
         true
@@ -313,7 +320,12 @@ impl<T: Transport> DeviceTask<T> {
                 let mut receiving = pin!(self.link.receive());
                 match wake(&mut self.unit, receiving.as_mut(), None).await {
                     Wake::Io(received) => received,
-                    other => {
+                    other @ (Wake::Stop
+                    | Wake::Tick
+                    | Wake::Reported
+                    | Wake::Order(_)
+                    | Wake::Leave
+                    | Wake::GiveUp) => {
                         self.unit.handle(other);
                         continue;
                     }
@@ -336,7 +348,9 @@ impl<T: Transport> DeviceTask<T> {
                 match wake(&mut self.unit, sending.as_mut(), Some(give_up)).await {
                     Wake::Io(written) => break Some(written),
                     Wake::GiveUp => break None,
-                    other => self.unit.handle(other),
+                    other @ (Wake::Stop | Wake::Tick | Wake::Reported | Wake::Order(_) | Wake::Leave) => {
+                        self.unit.handle(other);
+                    }
                 }
                 if !stopping && !self.unit.stops.is_empty() {
                     give_up = give_up.min(self.unit.clock.now().saturating_add(STOP_GRACE));
@@ -442,8 +456,9 @@ impl Unit {
 
     fn stop_now(&mut self) {
         self.proven = false;
-        let (kept, dropped): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.others).into_iter().partition(|packet| packet.purpose() == Purpose::Query);
+        let (kept, dropped): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.others)
+            .into_iter()
+            .partition(|packet| packet.purpose() == Purpose::Query);
         self.others = kept;
         self.feed(DriverInput::Command(Cleared::stop(self.generation)));
         for packet in dropped {
@@ -551,9 +566,8 @@ impl Unit {
             Purpose::Stop => &mut self.stops,
             Purpose::Output | Purpose::KeepAlive | Purpose::Query => &mut self.others,
         };
-        let same = |waiting: &Packet| {
-            waiting.endpoint() == packet.endpoint() && waiting.bytes() == packet.bytes()
-        };
+        let same =
+            |waiting: &Packet| waiting.endpoint() == packet.endpoint() && waiting.bytes() == packet.bytes();
         let repeated = packet.purpose() == Purpose::Stop && queue.iter().any(same);
         if repeated || queue.len() >= QUEUE_MAX {
             return Err(id);

@@ -4,149 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::model::command::{Channel, CommandId, Epoch, Setpoint};
-use crate::model::packet::{Confirm, Endpoint, Received, StopStep, WriteKind};
+use crate::model::packet::{Endpoint, Received};
+use crate::runtime::fakes::{Behaviour, FakeDriver, FakeLink, STOP, Wire};
 use crate::runtime::handle::Lanes;
 use crate::units::RawSpeed;
 
-const STOP: &[u8] = b"stop";
 const UNIT: DeviceId = DeviceId(0);
-
-/// What the link does with a write, and what was written through it.
-#[derive(Default)]
-struct Wire {
-    written: Vec<(Mono, Vec<u8>)>,
-    behaviour: Behaviour,
-    connects: u32,
-    /// Written once the link lets go: what a write cut short would have been.
-    attempts: u32,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Behaviour {
-    #[default]
-    Well,
-    /// Every write waits for ever.
-    Stuck,
-    /// Output waits for ever, stops go through.
-    StuckOutput,
-    /// Every write is refused because another is pending.
-    Busy,
-    /// The link cannot be opened.
-    Absent,
-}
-
-struct FakeLink {
-    wire: Arc<Mutex<Wire>>,
-    clock: Clock,
-    replies: mpsc::Receiver<Received>,
-}
-
-impl Transport for FakeLink {
-    async fn connect(&mut self) -> Result<(), LinkError> {
-        let mut wire = self.wire.lock().unwrap();
-        wire.connects += 1;
-        if wire.behaviour == Behaviour::Absent {
-            return Err(LinkError::Gone { endpoint: "fake".to_owned() });
-        }
-        Ok(())
-    }
-
-    async fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
-        let behaviour = {
-            let mut wire = self.wire.lock().unwrap();
-            wire.attempts += 1;
-            wire.behaviour
-        };
-        let stuck = behaviour == Behaviour::Stuck
-            || (behaviour == Behaviour::StuckOutput && packet.purpose() != Purpose::Stop);
-        if stuck {
-            std::future::pending::<()>().await;
-        }
-        if behaviour == Behaviour::Busy {
-            return Err(LinkError::Busy { endpoint: "fake".to_owned() });
-        }
-        self.wire.lock().unwrap().written.push((self.clock.now(), packet.bytes().to_vec()));
-        Ok(())
-    }
-
-    async fn receive(&mut self) -> Result<Received, LinkError> {
-        match self.replies.recv().await {
-            Some(received) => Ok(received),
-            None => std::future::pending().await,
-        }
-    }
-
-    async fn disconnect(&mut self) {}
-}
-
-/// Answers every order with one packet; a stop is proven by the reply `zero`.
-struct FakeDriver {
-    script: StopScript,
-    next: u32,
-    generation: Generation,
-    outcomes: Arc<Mutex<Vec<(u32, SendOutcome)>>>,
-    panics: bool,
-}
-
-impl Driver for FakeDriver {
-    fn advance(&mut self, now: Mono, input: DriverInput<'_>, out: &mut Vec<DriverOutput>) {
-        let mut stop = |generation: Generation| {
-            self.generation = generation;
-            self.next += 1;
-            let bytes = STOP.to_vec();
-            let write = WriteKind::WithoutResponse;
-            out.push(DriverOutput::Send(Packet::lasting(
-                self.next,
-                Endpoint::Serial,
-                bytes,
-                Purpose::Stop,
-                write,
-            )));
-        };
-        match input {
-            DriverInput::Connected { generation } => stop(generation),
-            DriverInput::Command(command) => match *command.get() {
-                Command::Stop { generation } => stop(generation),
-                Command::Set { id, .. } => {
-                    assert!(!self.panics, "a driver with a defect");
-                    self.next += 1;
-                    let until = now.saturating_add(Duration::from_secs(1));
-                    let bytes = format!("set {}", id.0).into_bytes();
-                    let write = WriteKind::WithResponse;
-                    out.push(DriverOutput::Send(Packet::expiring(
-                        self.next,
-                        Endpoint::Serial,
-                        bytes,
-                        Purpose::Output,
-                        write,
-                        (now, until),
-                    )));
-                }
-                Command::Prepare { .. } | Command::Finish { .. } => {}
-            },
-            DriverInput::Received(received) if received.bytes == b"zero" => {
-                out.push(DriverOutput::Report(Report::Stop {
-                    generation: self.generation,
-                    progress: StopProgress::Confirmed,
-                    after: Duration::ZERO,
-                }));
-            }
-            DriverInput::Sent { id, outcome } => self.outcomes.lock().unwrap().push((id, outcome)),
-            DriverInput::Received(_)
-            | DriverInput::Tick
-            | DriverInput::Disconnected
-            | DriverInput::Renew { .. } => {}
-        }
-    }
-
-    fn deadline(&self) -> Option<Mono> {
-        None
-    }
-
-    fn stop_script(&self) -> &StopScript {
-        &self.script
-    }
-}
 
 /// One task with everything that holds it.
 struct Bench {
@@ -163,31 +26,12 @@ struct Bench {
 fn bench(behaviour: Behaviour, panics: bool) -> Bench {
     let clock = Clock::start();
     let wire = Arc::new(Mutex::new(Wire { behaviour, ..Wire::default() }));
-    let outcomes = Arc::default();
     let lanes = Lanes::new(1);
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
     let (report, reports) = mpsc::channel(8);
     let (replies, replied) = mpsc::channel(8);
-    let step = StopStep {
-        endpoint: Endpoint::Serial,
-        bytes: STOP.to_vec(),
-        write: WriteKind::WithoutResponse,
-        wait: Duration::from_millis(50),
-        confirm: Some(Confirm {
-            endpoint: Endpoint::Serial,
-            at: 0,
-            mask: vec![0xFF; 4],
-            value: b"zero".to_vec(),
-        }),
-    };
-    let script = StopScript { steps: vec![step], cycle: Duration::from_millis(100), resync: Vec::new() };
-    let driver = FakeDriver {
-        script,
-        next: 0,
-        generation: Generation(0),
-        outcomes: Arc::clone(&outcomes),
-        panics,
-    };
+    let driver = FakeDriver::new(panics, false);
+    let outcomes = Arc::clone(&driver.outcomes);
     let link = FakeLink { wire: Arc::clone(&wire), clock: clock.clone(), replies: replied };
     let lane = lanes.subscribe(UNIT).unwrap();
     let task = DeviceTask::new(UNIT, clock.clone(), (Box::new(driver), link), lane, ordered, report);

@@ -19,6 +19,9 @@ pub mod recorder_task;
 pub mod session_task;
 pub mod shutdown;
 
+#[cfg(test)]
+mod fakes;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -39,7 +42,7 @@ use crate::transport::Transport;
 
 use device_task::{DeviceEnd, DeviceTask, ORDERS_MAX, Order};
 use handle::{EVENTS_MAX, Lanes, REQUESTS_MAX, Seen, SessionHandle};
-use recorder_task::Recorder;
+use recorder_task::{Recorder, Writing};
 use session_task::{Ends, SessionEnd, SessionTask, Shell};
 
 /// Inputs that may wait for the session task.
@@ -100,6 +103,8 @@ pub struct Parts {
     pub settings: Settings,
     /// The session's record, begun.
     pub recorder: Box<dyn Recorder>,
+    /// Who writes it.
+    pub writing: Writing,
     /// Whether the parent process is alive.
     pub guard: watch::Receiver<bool>,
     /// The wall clock is not more than two minutes behind the newest entry of the record.
@@ -141,8 +146,8 @@ impl Builder {
         if self.orders.len() != planned || self.devices.len() != planned {
             return Err(StartError::Units { planned, given: self.orders.len() });
         }
-        let (record, recorder) =
-            recorder_task::start(parts.recorder, self.clock.clone()).map_err(StartError::Thread)?;
+        let (record, recorder) = recorder_task::start(parts.recorder, self.clock.clone(), parts.writing)
+            .map_err(StartError::Thread)?;
         let governor = Governor::new(self.plan, parts.settings, self.clock.now());
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let (snapshot, shown) = watch::channel(governor.snapshot(self.clock.now()));
@@ -184,7 +189,8 @@ impl Builder {
         for (id, device) in (0u8..).map(DeviceId).zip(self.devices) {
             tasks.spawn(async move { TaskEnd::Device(id, device.await) });
         }
-        let supervisor = Supervisor { clock: self.clock, lanes: self.lanes, handle: handle.clone(), tasks, recorder };
+        let supervisor =
+            Supervisor { clock: self.clock, lanes: self.lanes, handle: handle.clone(), tasks, recorder };
         Ok((handle, supervisor))
     }
 }
@@ -206,9 +212,10 @@ impl Supervisor {
                 },
                 panicked = &mut self.recorder, if writing => {
                     writing = false;
+                    let panicked = panicked.unwrap_or(true);
                     // It ends by itself when the session task, which feeds it, is over.
-                    if ended.session.is_none() {
-                        let why = if panicked.unwrap_or(true) { "panicked" } else { "ended" };
+                    if panicked || self.handle.close.borrow().is_none() {
+                        let why = if panicked { "panicked" } else { "ended" };
                         self.fault(&mut ended, format!("the record's writer {why}"));
                     }
                 }

@@ -125,9 +125,24 @@ enum Item {
     Seal { at: Stamp, answer: oneshot::Sender<Result<String, RecordFault>> },
 }
 
-/// The session task's end of the writer. Never blocks.
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// A thread of its own: the disk never keeps the session.
+    Thread,
+    /// The session task itself, for a record in memory: virtual time cannot wait for a thread.
+    InLine,
+}
+
+/// Where items go.
+enum Way {
+    Thread(SyncSender<Item>),
+    InLine(Box<Writer>),
+}
+
+/// The session task's end of the writer. Never blocks on a thread's work.
 pub(crate) struct RecordQueue {
-    queue: SyncSender<Item>,
+    way: Way,
     overflow: VecDeque<Item>,
     written: watch::Receiver<Written>,
     unanswered: VecDeque<(Seq, Mono)>,
@@ -136,20 +151,28 @@ pub(crate) struct RecordQueue {
     health: RecordHealth,
 }
 
-/// Starts the writer. The second value resolves when the thread ends: `true` when it panicked.
+/// Starts the writer. The second value resolves when its thread ends: `true` when it panicked.
 pub(crate) fn start(
     recorder: Box<dyn Recorder>,
     clock: Clock,
+    writing: Writing,
 ) -> std::io::Result<(RecordQueue, oneshot::Receiver<bool>)> {
-    let (queue, items) = sync_channel(QUEUE_MAX);
     let (done, written) = watch::channel(Written { durable: Seq(0), slow: false, fault: None });
     let (ended, end) = oneshot::channel();
-    std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
-        let _end = EndNotice(Some(ended));
-        Writer { recorder, clock, done, appended: Seq(0), broken: None }.run(&items);
-    })?;
+    let notice = EndNotice(Some(ended));
+    let writer = Writer { recorder, clock, done, appended: Seq(0), broken: None, _notice: None };
+    let way = match writing {
+        Writing::Thread => {
+            let (queue, items) = sync_channel(QUEUE_MAX);
+            std::thread::Builder::new().name("recorder".to_owned()).spawn(move || {
+                Writer { _notice: Some(notice), ..writer }.run(&items);
+            })?;
+            Way::Thread(queue)
+        }
+        Writing::InLine => Way::InLine(Box::new(Writer { _notice: Some(notice), ..writer })),
+    };
     let queue = RecordQueue {
-        queue,
+        way,
         overflow: VecDeque::new(),
         written,
         unanswered: VecDeque::new(),
@@ -180,6 +203,8 @@ struct Writer {
     appended: Seq,
     /// An append was refused: nothing more is appended, or there would be a hole.
     broken: Option<RecordFault>,
+    /// In line, the writer ends with the session.
+    _notice: Option<EndNotice>,
 }
 
 impl Writer {
@@ -348,7 +373,14 @@ impl RecordQueue {
 
     /// Offers an item to the thread; a full queue puts it back to the front. Returns whether the thread took it.
     fn offer(&mut self, item: Item) -> bool {
-        match self.queue.try_send(item) {
+        let queue = match &mut self.way {
+            Way::Thread(queue) => queue,
+            Way::InLine(writer) => {
+                writer.write(vec![item]);
+                return true;
+            }
+        };
+        match queue.try_send(item) {
             Ok(()) => true,
             Err(TrySendError::Full(item)) => {
                 self.overflow.push_front(item);

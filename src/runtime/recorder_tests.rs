@@ -46,7 +46,8 @@ fn bench() -> Bench {
     let (append, appended) = mpsc::channel();
     let clock = Clock::start();
     let (queue, end) =
-        start(Box::new(FakeStore { go: wait, appended: append }), clock.clone()).expect("a thread");
+        start(Box::new(FakeStore { go: wait, appended: append }), clock.clone(), Writing::Thread)
+            .expect("a thread");
     Bench { queue, end, go, appended, clock }
 }
 

@@ -182,6 +182,10 @@ impl Seeker {
 
     async fn radio(&mut self) -> Result<(Manager, Connection), LinkError> {
         if let Some(radio) = &self.radio {
+            // The library's own connection would keep every call waiting; neither ever heals.
+            if radio.watch.is_closed() {
+                return Err(LinkError::BusDead);
+            }
             return Ok((radio.manager.clone(), radio.watch.clone()));
         }
         let manager = self.within(CALL_WITHIN, Manager::new()).await?;
@@ -694,5 +698,31 @@ mod tests {
     #[test]
     fn assigned_uuids_are_written_out() {
         assert_eq!(Uuid::from_u128(standard(0x2a19)).to_string(), "00002a19-0000-1000-8000-00805f9b34fb");
+    }
+
+    #[test]
+    fn error_names_are_explained() {
+        for (name, expected) in [
+            ("org.bluez.Error.InProgress", "gun is busy with an earlier write"),
+            ("org.bluez.Error.NotReady", "gun refused: the Bluetooth adapter is switched off"),
+            ("org.bluez.Error.NotConnected", "gun is not connected"),
+            ("Not connected (org.bluez.Error.Failed)", "gun is not connected"),
+            ("org.freedesktop.DBus.Error.UnknownObject", "gun is not there"),
+            (
+                "org.freedesktop.DBus.Error.ServiceUnknown",
+                "gun refused: the Bluetooth daemon (bluetoothd) is not running",
+            ),
+            (
+                "org.freedesktop.DBus.Error.AccessDenied",
+                "gun refused: no permission; this user may need to be in the group `bluetooth` or `lp`",
+            ),
+            ("org.freedesktop.DBus.Error.NoReply", "gun did not answer within 30000 ms"),
+            ("org.freedesktop.DBus.Error.Disconnected", "the system bus is gone"),
+            ("le-connection-abort-by-local", "gun refused: le-connection-abort-by-local"),
+        ] {
+            assert_eq!(explain("gun", &btleplug::Error::Other(name.into())).to_string(), expected);
+        }
+        assert!(matches!(explain("gun", &btleplug::Error::DeviceNotFound), LinkError::Gone { .. }));
+        assert!(matches!(explain("gun", &btleplug::Error::NotConnected), LinkError::NotConnected { .. }));
     }
 }
