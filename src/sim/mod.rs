@@ -106,3 +106,31 @@ pub struct Delivered {
     /// Highest output so far.
     pub highest: u32,
 }
+
+/// Reproducible randomness (splitmix64): one seed, one run.
+#[derive(Clone, Debug)]
+pub struct Seeded(u64);
+
+impl Seeded {
+    /// Returns a generator; equal seeds give equal numbers.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Returns the next number.
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Returns a number below `n`; 0 when `n` is 0.
+    pub const fn below(&mut self, n: u64) -> u64 {
+        match self.next().checked_rem(n) {
+            Some(rest) => rest,
+            None => 0,
+        }
+    }
+}
