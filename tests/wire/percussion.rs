@@ -8,7 +8,7 @@ use doseward::driver::profile::{ProfileDriver, Unit};
 use doseward::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use doseward::governor::Cleared;
 use doseward::model::command::Generation;
-use doseward::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
+use doseward::model::packet::{Endpoint, Packet, Received, WriteKind};
 use doseward::model::profile::frame::{
     Algorithm, Checksum, FieldKind, LastIndex, Reply, ReplyError, Template, Values, dotted,
 };
@@ -257,9 +257,10 @@ fn template(vector: &Value) -> Option<&'static str> {
     let defined = &fields["checksum"];
     let checksum = |name: &str| {
         assert_eq!(name, "ck");
-        let to = match &defined["to"] {
-            Value::String(word) if word == "end" => LastIndex::End,
-            index => LastIndex::At(usize::try_from(index.as_u64()?).ok()?),
+        let to = if defined["to"] == "end" {
+            LastIndex::End
+        } else {
+            LastIndex::At(usize::try_from(defined["to"].as_u64()?).ok()?)
         };
         let from = usize::try_from(defined["from"].as_u64()?).ok()?;
         Some(Checksum { algorithm: Algorithm::from_word(text(defined, "algo"))?, from, to })
