@@ -110,14 +110,20 @@ fn act(bench: &mut Bench, op: &Op) {
             bench.act(Act::Set { step, intensity, reason: None });
             bench.pass(Duration::from_millis(10));
         }
-        Op::Hold(step) => drop(bench.act(Act::Hold { step })),
+        Op::Hold(step) => {
+            bench.act(Act::Hold { step });
+        }
         Op::Resume(step) => {
             bench.idle_answers();
             bench.act(Act::Resume { step });
             bench.pass(Duration::from_millis(20));
         }
-        Op::Finish(step) => drop(bench.act(Act::Finish { step })),
-        Op::StopStep(step) => drop(bench.act(Act::StopStep { step })),
+        Op::Finish(step) => {
+            bench.act(Act::Finish { step });
+        }
+        Op::StopStep(step) => {
+            bench.act(Act::StopStep { step });
+        }
         Op::Comfort(step, score) => {
             let score = Discomfort::new(score).unwrap();
             bench.act(Act::Comfort { step, score });
@@ -268,8 +274,12 @@ fn sr_44_an_intent_is_judged_again_when_it_becomes_durable() {
     type Meanwhile = fn(&mut Bench);
     let cases: [(&str, Meanwhile); 8] = [
         ("stop", |bench| bench.stop_all()),
-        ("stop of the step", |bench| drop(bench.act(Act::StopStep { step: 1 }))),
-        ("hold", |bench| drop(bench.act(Act::Hold { step: 1 }))),
+        ("stop of the step", |bench| {
+            bench.act(Act::StopStep { step: 1 });
+        }),
+        ("hold", |bench| {
+            bench.act(Act::Hold { step: 1 });
+        }),
         ("discomfort", |bench| {
             bench.act(Act::Comfort { step: 1, score: Discomfort::new(7).unwrap() });
         }),
@@ -375,8 +385,12 @@ fn sr_21_discomfort_acts_at_once() {
 fn sr_05_every_start_is_from_zero() {
     type ToZero = fn(&mut Bench);
     let ways: [(&str, ToZero); 4] = [
-        ("hold", |bench| drop(bench.act(Act::Hold { step: 1 }))),
-        ("stop", |bench| drop(bench.act(Act::StopStep { step: 1 }))),
+        ("hold", |bench| {
+            bench.act(Act::Hold { step: 1 });
+        }),
+        ("stop", |bench| {
+            bench.act(Act::StopStep { step: 1 });
+        }),
         ("lead off", |bench| bench.lead_off(0)),
         ("link", |bench| {
             bench.link(0, false);

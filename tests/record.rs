@@ -69,6 +69,7 @@ fn capability(gun: bool) -> Capability {
         acknowledge_within: Duration::from_millis(if gun { 500 } else { 300 }),
         stop_tail: Duration::from_millis(if gun { 1000 } else { 0 }),
         battery_life: Duration::from_secs(7200),
+        contact_seen_from: Milliamps::ZERO,
         rate_basis: if gun { RateBasis::WorstCase } else { RateBasis::None },
         limits: Limits::default(),
     }

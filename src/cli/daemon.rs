@@ -180,7 +180,7 @@ impl Daemon {
         let person = if self.unattended { "unattended".to_owned() } else { person() };
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
-            settings: Settings { lease: loaded.daemon.lease },
+            settings: Settings::with_lease(loaded.daemon.lease),
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
             guard: guard.clone(),

@@ -75,7 +75,7 @@ fn judge(root: &Table<'_>) -> Option<Stimulator> {
     let limits = root.table_if("limits", "[limits]").map(|table| limit_table::read(&table, None).limits);
     root.close();
 
-    let (channels, intensity) = output?;
+    let (channels, intensity, contact_seen_from) = output?;
     let (pulse, link, head) = (pulse?, link?, head?);
     Some(Stimulator {
         id: head.id.value,
@@ -93,6 +93,7 @@ fn judge(root: &Table<'_>) -> Option<Stimulator> {
             acknowledge_within: link.acknowledge_within,
             stop_tail: Duration::ZERO,
             battery_life: battery_life?.value,
+            contact_seen_from,
             rate_basis: RateBasis::None,
             limits: device_limits(limits.unwrap_or_default(), intensity, pulse),
         },
@@ -114,10 +115,11 @@ fn device_limits(stated: Limits, intensity: IntensityRange, pulse: PulseGrid) ->
     }
 }
 
-fn judge_output(table: &Table<'_>) -> Option<(u8, IntensityRange)> {
+fn judge_output(table: &Table<'_>) -> Option<(u8, IntensityRange, Milliamps)> {
     let channels = table.required("channels", whole(1, 8));
     let step = table.required("current_step", quantity::<Milliamps>);
     let max = table.required("current_max", quantity::<Milliamps>);
+    let contact_seen_from = table.required("contact_seen_from", quantity::<Milliamps>);
     table.close();
     let (step, max) = (step?, max?);
     // 2 % of full scale, in whole µA.
@@ -129,7 +131,7 @@ fn judge_output(table: &Table<'_>) -> Option<(u8, IntensityRange)> {
         return None;
     }
     let channels = u8::try_from(channels?.value).ok()?;
-    Some((channels, IntensityRange::Current { step: step.value, max: max.value }))
+    Some((channels, IntensityRange::Current { step: step.value, max: max.value }, contact_seen_from?.value))
 }
 
 fn judge_pulse(table: &Table<'_>) -> Option<PulseGrid> {

@@ -32,6 +32,12 @@ impl Governor {
         let changed = !closed.is_empty() || run.ledger.is_open() != run.has_progress;
         for interval in closed {
             self.last_dose = DoseId(self.last_dose.0.saturating_add(1));
+            #[cfg(feature = "defects")]
+            if self.settings.defect == Some(super::Defect::SkippedDose)
+                && self.last_dose.0.checked_rem(3) == Some(0)
+            {
+                continue;
+            }
             if let Some(dose) = self.dose(index, self.last_dose, interval) {
                 self.append(now, Entry::Dose(dose), out);
             }

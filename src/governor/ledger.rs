@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::model::command::{CommandId, Intensity, Setpoint};
 use crate::model::dose::Evidence;
-use crate::units::{Mono, RawSpeed, duration_micros};
+use crate::units::{Milliamps, Mono, RawSpeed, duration_micros};
 
 /// Longest interval of one dose (clinical-safety 6.1).
 pub(crate) const DOSE_MAX: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ pub(crate) struct Ledger {
     highest: Option<Setpoint>,
     /// Lower bound being confirmed: see [`Credit`].
     credit: Credit,
+    /// Below this current a fallen-off pad may stay unnoticed: pulses and charge have no lower bound.
+    contact_seen_from: Milliamps,
 }
 
 /// An interval that is not closed yet.
@@ -81,6 +83,11 @@ pub(crate) struct Interval {
 }
 
 impl Ledger {
+    /// Makes the ledger of a channel whose unit notices an open electrode from this current on.
+    pub(crate) fn new(contact_seen_from: Milliamps) -> Self {
+        Self { contact_seen_from, ..Self::default() }
+    }
+
     /// Books a command that leaves now.
     pub(crate) fn sent(&mut self, now: Mono, id: CommandId, setpoint: Setpoint, out: &mut Vec<Interval>) {
         self.unsettled.push((Some(id), Some(setpoint)));
@@ -125,7 +132,7 @@ impl Ledger {
         let floor =
             if value.is_some() { smaller(self.credit.floor, measured_lower) } else { self.credit.floor };
         self.credit.staged = match (self.credit.since, floor) {
-            (Some(since), Some(floor)) => at_least(floor, now.since(since)),
+            (Some(since), Some(floor)) => at_least(floor, now.since(since), self.contact_seen_from),
             (None, _) | (_, None) => Amount::default(),
         };
         self.credit.since = Some(now);
@@ -167,7 +174,7 @@ impl Ledger {
             add(&mut open.sure, self.credit.staged);
         }
         self.close_at(now, tail, out);
-        *self = Self::default();
+        *self = Self::new(self.contact_seen_from);
     }
 
     /// Books output that nobody commanded: the unit was started or raised at itself at some time since `since`.
@@ -310,9 +317,12 @@ fn at_most(setpoint: Setpoint, span: Duration) -> Amount {
 }
 
 /// Returns the least that `setpoint` gives in `span`.
-fn at_least(setpoint: Setpoint, span: Duration) -> Amount {
+fn at_least(setpoint: Setpoint, span: Duration, contact_seen_from: Milliamps) -> Amount {
     let span_us = duration_micros(span);
     match setpoint {
+        Setpoint::Pulses { current, .. } if current < contact_seen_from => {
+            Amount { on_us: span_us, ..Amount::default() }
+        }
         Setpoint::Pulses { period, .. } => {
             let pulses = span_us.checked_div(u64::from(period.micros())).unwrap_or(0);
             amount_of_pulses(setpoint, span_us, pulses)

@@ -73,7 +73,7 @@ use crate::model::capability::Capability;
 use crate::model::command::{CommandId, DeviceId, Generation};
 use crate::model::dose::DoseId;
 use crate::model::plan::{Plan, Step};
-use crate::units::Mono;
+use crate::units::{Milliamps, Mono};
 
 /// How many verdicts are kept for requests that come twice.
 const VERDICTS_KEPT: usize = 256;
@@ -83,11 +83,37 @@ const VERDICTS_KEPT: usize = 256;
 pub struct Settings {
     /// Length of the operator's lease, cut to 1–3 s (design 4).
     pub lease: Duration,
+    /// A seeded defect that the comparison of record and truth must catch.
+    #[cfg(feature = "defects")]
+    pub defect: Option<Defect>,
+}
+
+/// Seeded defects, for tests only; a shipped binary does not contain them.
+#[cfg(feature = "defects")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// A stop is booked as proven and never ordered.
+    DroppedStop,
+    /// A rise is ordered at twice what is booked.
+    DoubledRise,
+    /// Every third dose is not put on record.
+    SkippedDose,
+}
+
+impl Settings {
+    /// Returns settings with this length of the operator's lease, cut to 1–3 s.
+    pub fn with_lease(lease: Duration) -> Self {
+        Self {
+            lease: lease.clamp(Duration::from_secs(1), Duration::from_secs(3)),
+            #[cfg(feature = "defects")]
+            defect: None,
+        }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease: Duration::from_secs(2) }
+        Self::with_lease(Duration::from_secs(2))
     }
 }
 
@@ -115,12 +141,16 @@ pub struct Governor {
 impl Governor {
     /// Makes the governor of one session. Everything is at zero, nothing is armed, every interlock is open.
     pub fn new(plan: Plan, settings: Settings, now: Mono) -> Self {
-        let lease = settings.lease.clamp(Duration::from_secs(1), Duration::from_secs(3));
         let units = plan.devices.iter().map(|_| Unit::new(now)).collect();
-        let runs = plan.steps.iter().map(|step| StepRun::new(step.target.zero(), now)).collect();
+        let runs = plan.steps.iter().map(|step| {
+            let capability = plan.devices.get(usize::from(step.device.0)).map(|planned| &planned.capability);
+            let seen_from = capability.map_or(Milliamps::ZERO, |capability| capability.contact_seen_from);
+            StepRun::new(step.target.zero(), seen_from, now)
+        });
+        let runs = runs.collect();
         Self {
             plan,
-            settings: Settings { lease },
+            settings,
             now,
             version: Version(0),
             last_seq: Seq(0),

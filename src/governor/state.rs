@@ -8,7 +8,7 @@ use crate::governor::rise::Program;
 use crate::governor::{StepState, StopView};
 use crate::model::command::{Epoch, Generation, Intensity};
 use crate::model::session::StopReason;
-use crate::units::Mono;
+use crate::units::{Milliamps, Mono};
 
 /// One step of the plan while the session runs.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ pub(crate) struct Stop {
 }
 
 impl StepRun {
-    pub(crate) fn new(zero: Intensity, now: Mono) -> Self {
+    pub(crate) fn new(zero: Intensity, contact_seen_from: Milliamps, now: Mono) -> Self {
         Self {
             state: StepState::Waiting,
             asked: zero,
@@ -125,7 +125,7 @@ impl StepRun {
             used: Duration::ZERO,
             on_since: None,
             finishing: None,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(contact_seen_from),
             progress_at: None,
             has_progress: false,
             asked_present: None,

@@ -66,7 +66,13 @@ impl Governor {
     }
 
     fn order_stop(&mut self, now: Mono, device: DeviceId, generation: Generation, out: &mut Vec<Output>) {
-        out.push(Output::Stop { device, generation });
+        #[cfg(feature = "defects")]
+        let dropped = self.settings.defect == Some(super::Defect::DroppedStop);
+        #[cfg(not(feature = "defects"))]
+        let dropped = false;
+        if !dropped {
+            out.push(Output::Stop { device, generation });
+        }
         if let Some(unit) = self.unit_mut(device) {
             unit.stop = Stop { generation, asked_at: now, view: StopView::Asked };
             unit.ready = false;
@@ -90,6 +96,12 @@ impl Governor {
                 Some(_) | None => after,
             };
             self.zero_step(now, index, after, generation, out);
+            #[cfg(feature = "defects")]
+            if self.settings.defect == Some(super::Defect::DroppedStop) {
+                self.book(index, now, out, |ledger, closed| {
+                    ledger.proven_zero(now, std::time::Duration::ZERO, closed);
+                });
+            }
         }
     }
 

@@ -439,7 +439,11 @@ impl Governor {
         let epoch = unit.epoch;
         let pause = self.capability(device).map(|capability| rise::pause(&capability.intensity));
         let id = self.next_command();
-        let command = Cleared::new(Command::Set { id, epoch, channel, setpoint });
+        #[cfg(feature = "defects")]
+        let ordered = self.doubled(setpoint);
+        #[cfg(not(feature = "defects"))]
+        let ordered = setpoint;
+        let command = Cleared::new(Command::Set { id, epoch, channel, setpoint: ordered });
         out.push(Output::Drive { device, command });
         self.book(index, now, out, |ledger, closed| ledger.sent(now, id, setpoint, closed));
         if let Some(run) = self.runs.get_mut(index) {
@@ -449,6 +453,22 @@ impl Governor {
             if run.on_since.is_none() && !to.is_zero() {
                 run.on_since = Some(now);
             }
+        }
+    }
+
+    #[cfg(feature = "defects")]
+    fn doubled(&self, setpoint: Setpoint) -> Setpoint {
+        use crate::units::{Milliamps, RawSpeed};
+        if self.settings.defect != Some(super::Defect::DoubledRise) {
+            return setpoint;
+        }
+        match setpoint {
+            Setpoint::Pulses { current, width, period } => {
+                let current = Milliamps::from_microamps(current.microamps().saturating_mul(2));
+                Setpoint::Pulses { current, width, period }
+            }
+            Setpoint::Speed(speed) => Setpoint::Speed(RawSpeed::from_raw(speed.raw().saturating_mul(2))),
+            Setpoint::Level(level) => Setpoint::Level(level),
         }
     }
 

@@ -26,6 +26,9 @@ pub struct Capability {
     pub stop_tail: Duration,
     /// How long the unit can run on at most: its battery; bounds an uncertain interval.
     pub battery_life: Duration,
+    /// Smallest current at which an open electrode is surely noticed; below it pulses and charge have no sure lower
+    /// bound. Zero: none is needed (percussion).
+    pub contact_seen_from: Milliamps,
     /// Percussion: whether strokes per minute are known.
     pub rate_basis: RateBasis,
     /// What the unit and its profile bound (owner `device`).

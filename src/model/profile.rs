@@ -20,7 +20,7 @@ use crate::model::capability::{Capability, IntensityRange, RateBasis, Telemetry}
 use crate::model::command::Intensity;
 use crate::model::limit::Limits;
 use crate::model::packet::WriteKind;
-use crate::units::{Level, RawSpeed};
+use crate::units::{Level, Milliamps, RawSpeed};
 
 use frame::{FieldKind, Reply, ReplyError, ReplyRule, Template, Values};
 use matching::{Advertisement, Specificity, Traits};
@@ -528,6 +528,7 @@ impl Profile {
             acknowledge_within: ACKNOWLEDGE_WITHIN,
             stop_tail: self.safety.stop_tail,
             battery_life: self.battery_life(variant),
+            contact_seen_from: Milliamps::ZERO,
             rate_basis: RateBasis::WorstCase,
             limits,
         }

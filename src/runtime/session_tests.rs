@@ -84,6 +84,7 @@ fn capability() -> Capability {
         acknowledge_within: Duration::from_millis(300),
         stop_tail: Duration::from_millis(100),
         battery_life: Duration::from_secs(3600),
+        contact_seen_from: Milliamps::ZERO,
         rate_basis: RateBasis::None,
         limits: Limits::default(),
     }
@@ -119,7 +120,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
     let record = Memory::default();
     let parts = Parts {
         by: Actor { person: "T-1".to_owned(), screen: "test".to_owned() },
-        settings: Settings { lease: Duration::from_secs(2) },
+        settings: Settings::default(),
         recorder: Box::new(record.clone()),
         writing: Writing::InLine,
         guard: present,

@@ -23,11 +23,11 @@ import sys
 QUANTITIES = ("on_us", "pulses", "charge_pc", "speed_us")
 
 FORMULA = """bound, by which record_max may lie above the truth (tail, ack: stop_tail_us, acknowledge_us of the unit's open entry):
-  edge  = sum over bouts (doses without a gap) of 2 x ack + tail
+  edge  = sum over bouts (doses without a gap) of 4 x ack + tail (two x ack to notice each end)
   wide  = sum over uncertain doses of max - min
   on    = edge + wide
-  pulses= sum over bouts of (2 x ack + tail) / period + 2, + 1 per dose, + wide
-  charge= (sum over bouts of (2 x ack + tail) / period + 2, + sum over doses of ack / period + 1) x its phase charge, + wide
+  pulses= sum over bouts of (4 x ack + tail) / period + 2, + 1 per dose, + wide
+  charge= (sum over bouts of (4 x ack + tail) / period + 2, + sum over doses of ack / period + 1) x its phase charge, + wide
   speed = (edge of each bout + ack of each dose) x its upper number, + wide"""
 
 
@@ -119,7 +119,7 @@ def bouts(doses):
 def bound_of(doses):
     bound = dict.fromkeys(QUANTITIES, 0)
     for bout in bouts(doses):
-        edge = max(2 * dose.ack + dose.tail for dose in bout)
+        edge = max(4 * dose.ack + dose.tail for dose in bout)
         bound["on_us"] += edge
         bound["speed_us"] += edge * max(dose.number for dose in bout)
         periods = [dose.period for dose in bout if dose.period]

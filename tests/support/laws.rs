@@ -101,7 +101,7 @@ impl Reached {
     }
 }
 
-fn step_of<'a>(plan: &'a Plan, device: u8, channel: u8) -> &'a Step {
+fn step_of(plan: &Plan, device: u8, channel: u8) -> &Step {
     plan.steps
         .iter()
         .find(|step| step.device.0 == device && step.channel.0 == channel)

@@ -46,6 +46,7 @@ pub fn stimulator() -> Capability {
         acknowledge_within: Duration::from_millis(300),
         stop_tail: Duration::ZERO,
         battery_life: Duration::from_secs(3600),
+        contact_seen_from: Milliamps::from_milliamps(15),
         rate_basis: RateBasis::None,
         limits: Limits::default(),
     }
@@ -67,6 +68,7 @@ pub fn gun() -> Capability {
         acknowledge_within: Duration::from_millis(500),
         stop_tail: Duration::from_secs(1),
         battery_life: Duration::from_secs(9_000),
+        contact_seen_from: Milliamps::ZERO,
         rate_basis: RateBasis::WorstCase,
         limits: Limits::default(),
     }

@@ -55,6 +55,7 @@ fn capability(dialect: Dialect) -> Capability {
         acknowledge_within: 300 * MS,
         stop_tail: Duration::ZERO,
         battery_life: Duration::from_secs(36_000),
+        contact_seen_from: Milliamps::from_milliamps(15),
         rate_basis: RateBasis::None,
         limits: Limits::default(),
     }
