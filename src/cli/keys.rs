@@ -251,6 +251,7 @@ mod tests {
     fn after_a_hold_a_key_counts_from_zero() {
         let current = |microamps| Intensity::Current(Milliamps::from_microamps(microamps));
         let mut view = StepView {
+            uncertain: false,
             number: 1,
             state: StepState::Running,
             asked: current(12_000),

@@ -1,3 +1,4 @@
 //! Record to note and page. One report model, one file per format.
 
 pub mod note;
+pub mod percussion;
