@@ -27,7 +27,12 @@ fn session(dir: &Path, seed: u64, settings: Settings) -> Core {
             UnitSource::Stimulator { .. } => Pair {
                 label: planned.label.clone(),
                 driver: Box::new(ScienceMode::new(Dialect::Sm4, capability)),
-                device: Box::new(Stimulator::new(Dialect::Sm4, "P24A000001", seed, StimulatorBehaviour::default())),
+                device: Box::new(Stimulator::new(
+                    Dialect::Sm4,
+                    "P24A000001",
+                    seed,
+                    StimulatorBehaviour::default(),
+                )),
                 radio: false,
             },
             UnitSource::Profile(_) => todo!(),
@@ -41,8 +46,10 @@ fn session(dir: &Path, seed: u64, settings: Settings) -> Core {
 /// Returns whether the script finds the record in agreement with the truth, and what it printed.
 fn compare(dir: &Path) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/compare.py");
-    let output = Command::new("python3").arg(script).arg(dir).arg(dir.join("truth.jsonl")).output().expect("python3");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let output =
+        Command::new("python3").arg(script).arg(dir).arg(dir.join("truth.jsonl")).output().expect("python3");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success(), text)
 }
 
@@ -60,7 +67,11 @@ fn sr_32_sr_43_the_record_contains_the_truth_over_seeds_with_faults() {
         for (name, count) in &core.faults {
             *faults.entry(*name).or_insert(0usize) += count;
         }
-        doses += core.entries.iter().filter(|(_, _, entry)| matches!(entry, doseward::governor::Entry::Dose(_))).count();
+        doses += core
+            .entries
+            .iter()
+            .filter(|(_, _, entry)| matches!(entry, doseward::governor::Entry::Dose(_)))
+            .count();
         drop(core);
         let (agrees, text) = compare(dir.path());
         if seed == 1 || !agrees {

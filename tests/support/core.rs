@@ -88,7 +88,14 @@ pub struct Core {
 
 impl Core {
     /// A world from one seed; its record goes to `dir`.
-    pub fn new(dir: &Path, plan: Plan, settings: Settings, pairs: Vec<Pair>, seed: u64, faulty: bool) -> Self {
+    pub fn new(
+        dir: &Path,
+        plan: Plan,
+        settings: Settings,
+        pairs: Vec<Pair>,
+        seed: u64,
+        faulty: bool,
+    ) -> Self {
         let mut journal = Journal::open(dir).expect("a fresh record");
         let id = SessionId::new(format!("00000000-0000-7000-8000-{seed:012x}"));
         let head = SessionHead::new(id, &plan, "0".repeat(64), "test".to_owned(), true);
@@ -193,7 +200,9 @@ impl Core {
             Output::Drive { device, command } => {
                 self.driver(usize::from(device.0), DriverInput::Command(command));
             }
-            Output::Renew { device, until } => self.driver(usize::from(device.0), DriverInput::Renew { until }),
+            Output::Renew { device, until } => {
+                self.driver(usize::from(device.0), DriverInput::Renew { until })
+            }
             Output::Append { seq, at, entry } => {
                 self.journal.append(stamp(at), seq, &entry).expect("an entry");
                 self.appended = seq.0;
@@ -266,7 +275,8 @@ impl Core {
         self.units[unit].pair.device.advance(self.now, input, &mut out);
         for SimOutput::Send { endpoint, bytes, delay } in out {
             let link = self.units[unit].link;
-            let jitter = if self.units[unit].pair.radio { self.random.below(10_000) } else { self.random.below(800) };
+            let jitter =
+                if self.units[unit].pair.radio { self.random.below(10_000) } else { self.random.below(800) };
             let arrival = self.ordered(unit, 1, delay + Duration::from_micros(100 + jitter));
             self.at(arrival, Event::ToHost { unit, link, endpoint, bytes });
         }
@@ -311,9 +321,11 @@ impl Core {
         let end = self.now.saturating_add(span);
         loop {
             let event = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let drivers = self.units.iter().enumerate().filter_map(|(n, u)| u.pair.driver.deadline().map(|at| (at, n)));
+            let drivers =
+                self.units.iter().enumerate().filter_map(|(n, u)| u.pair.driver.deadline().map(|at| (at, n)));
             let driver = drivers.min();
-            let devices = self.units.iter().enumerate().filter_map(|(n, u)| u.pair.device.deadline().map(|at| (at, n)));
+            let devices =
+                self.units.iter().enumerate().filter_map(|(n, u)| u.pair.device.deadline().map(|at| (at, n)));
             let device = devices.min();
             let governor = self.governor.deadline();
             let due = [event, driver.map(|(at, _)| at), device.map(|(at, _)| at), governor];
@@ -442,7 +454,11 @@ impl Core {
             SimEvent::DelayReplies(_) => Some(SimEvent::DelayReplies(Duration::ZERO)),
             _ => None,
         };
-        self.undo.push((self.now.saturating_add(Duration::from_millis(1_500 + self.random.below(4_000))), unit, undo));
+        self.undo.push((
+            self.now.saturating_add(Duration::from_millis(1_500 + self.random.below(4_000))),
+            unit,
+            undo,
+        ));
     }
 
     /// What a person would do next, now and then on a whim.
@@ -510,6 +526,7 @@ impl Core {
 }
 
 fn stamp(at: Mono) -> Stamp {
-    let wall = jiff::Timestamp::from_microsecond(1_790_000_000_000_000 + i64::try_from(at.micros()).unwrap()).unwrap();
+    let wall = jiff::Timestamp::from_microsecond(1_790_000_000_000_000 + i64::try_from(at.micros()).unwrap())
+        .unwrap();
     Stamp { mono: at, wall }
 }
