@@ -262,7 +262,6 @@ mod tests {
             envelope: current(9_000),
             left: Duration::from_secs(60),
             area_left: Duration::from_secs(60),
-            uncertain: false,
             phase: Phase::Continuous,
         };
         assert_eq!(present(&view), current(9_000), "what is in force, not what it rises to");
