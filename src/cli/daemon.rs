@@ -166,6 +166,7 @@ impl Daemon {
     ) -> Result<(SessionHandle, Supervisor, watch::Receiver<bool>), String> {
         let (present, guard) = watch::channel(true);
         listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
+        let library = Library::open(self.config_dir.as_deref());
         let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
         for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
             let Some(place) = self.units.iter().find(|place| place.label == planned.label) else {
@@ -174,7 +175,7 @@ impl Daemon {
                     planned.label
                 ));
             };
-            add_device(&mut builder, planned, source, &place.endpoint)?;
+            add_device(&mut builder, &library, (planned, source), &place.endpoint)?;
         }
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };

@@ -6,6 +6,8 @@ use clap::Args;
 
 use crate::cli::{Outcome, chain, say};
 use crate::config::{self, Library, Loaded, Problem, Source, UnitSource, world_file};
+use crate::model::profile::Profile;
+use crate::rig::devices::build_with;
 use crate::rig::{Options, run};
 use crate::sim::link::LinkFaults;
 use crate::sim::world::{StimulatorModel, UnitKind, World, WorldUnit};
@@ -38,7 +40,14 @@ impl Sim {
                 return Outcome::BadFile;
             }
         };
-        let options = Options { truth: self.truth, ..Options::default() };
+        let profiles = match profiles(&library, &world) {
+            Ok(profiles) => profiles,
+            Err(problems) => {
+                say(&config::render(&problems));
+                return Outcome::BadFile;
+            }
+        };
+        let options = Options { truth: self.truth, build: build_with(profiles), ..Options::default() };
         let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
         {
             Ok(runtime) => runtime,
@@ -67,6 +76,17 @@ impl Sim {
         let mut problems = Vec::new();
         world_file::judge(&source, &mut problems).ok_or(problems)
     }
+}
+
+/// Returns the device profiles of a world's guns.
+fn profiles(library: &Library, world: &World) -> Result<Vec<Profile>, Vec<Problem>> {
+    let (mut profiles, mut problems) = (Vec::new(), Vec::new());
+    for unit in &world.units {
+        if let UnitKind::Gun { profile, .. } = &unit.kind {
+            profiles.extend(library.profile(profile, &mut problems));
+        }
+    }
+    if problems.is_empty() { Ok(profiles) } else { Err(problems) }
 }
 
 /// Returns the world of a plan: each of its units, with a link that works.

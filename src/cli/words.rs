@@ -51,6 +51,9 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
     if let Some(unit) = unit {
         append(&mut line, format_args!(" | {}: {}", label(plan, step.device), unit_state(unit)));
     }
+    if view.uncertain {
+        line.push_str(" | known only between two bounds");
+    }
     if !snapshot.alarms.is_empty() {
         append(&mut line, format_args!(" | {} alarms", snapshot.alarms.len()));
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::RigError;
 use crate::driver::sciencemode::Dialect;
+use crate::model::profile::{self, Profile};
 use crate::sim::SimDevice;
+use crate::sim::percussion::{Gun, GunBehaviour};
 use crate::sim::stim::{Stimulator, StimulatorBehaviour};
 use crate::sim::world::{StimulatorModel, UnitKind, WorldUnit};
 
@@ -101,6 +103,52 @@ pub fn build(unit: &WorldUnit, seed: u64) -> Result<Built, RigError> {
             let stimulator = Stimulator::new(dialect, serial, seed, StimulatorBehaviour::default());
             Ok(Built::Serial(Box::new(stimulator)))
         }
-        UnitKind::Gun { profile, .. } => Err(no(profile.clone())),
+        UnitKind::Gun { profile, .. } => Err(no(format!("gun of profile {profile} without its profile"))),
+    }
+}
+
+/// Returns what makes the units of a world, guns from these profiles.
+pub fn build_with(profiles: Vec<Profile>) -> Build {
+    Arc::new(move |unit, seed| match &unit.kind {
+        UnitKind::Gun { profile, name, address } => {
+            let Some(profile) = profiles.iter().find(|known| known.id == *profile) else {
+                return build(unit, seed);
+            };
+            Ok(Built::Radio(gun(profile, name, *address, seed)))
+        }
+        UnitKind::Stimulator { .. } => build(unit, seed),
+    })
+}
+
+fn gun(profile: &Profile, name: &str, address: [u8; 6], seed: u64) -> Radio {
+    let device = Gun::new(profile, seed, GunBehaviour::of(profile));
+    let mut services: Vec<Service> = Vec::new();
+    for found in device.gatt() {
+        let characteristic =
+            Characteristic { uuid: found.uuid, flags: found.flags.into_iter().map(flag).collect() };
+        match services.iter_mut().find(|known| known.uuid == found.service) {
+            Some(known) => known.characteristics.push(characteristic),
+            None => services.push(Service { uuid: found.service, characteristics: vec![characteristic] }),
+        }
+    }
+    let advertised = device.advertisement();
+    let manufacturer =
+        advertised.map_or_else(Vec::new, |advertised| advertised.manufacturer.into_iter().collect());
+    Radio { device: Box::new(device), name: name.to_owned(), address, manufacturer, services }
+}
+
+/// Acknowledged values are signalled like unacknowledged ones: the host's stack acknowledges them.
+const fn flag(flag: profile::Flag) -> Flag {
+    match flag {
+        profile::Flag::Read => Flag::Read,
+        profile::Flag::Write => Flag::Write,
+        profile::Flag::WriteWithoutResponse => Flag::WriteWithoutResponse,
+        profile::Flag::Notify | profile::Flag::Indicate => Flag::Notify,
+    }
+}
+
+impl RadioDevice for Gun {
+    fn read(&self, characteristic: u128) -> Option<Vec<u8>> {
+        Self::read(self, characteristic)
     }
 }

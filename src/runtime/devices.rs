@@ -5,10 +5,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::config::{self, UnitSource};
+use crate::config::{self, Library, UnitSource};
+use crate::driver::profile::{ProfileDriver, Unit};
 use crate::driver::sciencemode::{Dialect, ScienceMode};
+use crate::model::packet::WriteKind;
 use crate::model::plan::PlannedDevice;
+use crate::model::profile::{Flag, Profile};
 use crate::runtime::Builder;
+use crate::transport::ble::{Ble, GattNeeds};
 use crate::transport::serial::{FlowControl, Parity, Serial, Settings, StopBits};
 
 /// Where one unit is.
@@ -40,8 +44,8 @@ pub struct PlaceError(String);
 /// In words: the unit and its place do not fit, or this version has no driver for it.
 pub fn add_device(
     builder: &mut Builder,
-    planned: &PlannedDevice,
-    source: &UnitSource,
+    library: &Library,
+    (planned, source): (&PlannedDevice, &UnitSource),
     endpoint: &Endpoint,
 ) -> Result<(), String> {
     match (source, endpoint) {
@@ -50,13 +54,36 @@ pub fn add_device(
             builder.device(Box::new(driver), Serial::new(path, line(*dialect)));
             Ok(())
         }
-        (UnitSource::Profile(profile), Endpoint::Bluetooth(_)) => {
-            Err(format!("{}: guns of profile {profile} are not driven by this version.", planned.label))
+        (UnitSource::Profile(id), Endpoint::Bluetooth(address)) => {
+            let mut problems = Vec::new();
+            let profile = library.profile(id, &mut problems);
+            let profile = profile.ok_or_else(|| config::render(&problems))?;
+            // The launcher has named the unit: it is bound. No stop frame was learnt by an earlier session.
+            let unit = Unit { variant: None, bound: true, learnt_stop: None };
+            let link = Ble::new(address, gatt_needs(&profile));
+            builder.device(Box::new(ProfileDriver::new(profile, &unit)), link);
+            Ok(())
         }
         (UnitSource::Stimulator { .. }, Endpoint::Bluetooth(_))
         | (UnitSource::Profile(_), Endpoint::Serial(_)) => {
             Err(format!("{} is at another kind of place than its device file says.", planned.label))
         }
+    }
+}
+
+/// Returns what a gun's link must offer. The standard battery value is not required: its absence is normal.
+fn gatt_needs(profile: &Profile) -> GattNeeds {
+    let way = |flag: &Flag| match flag {
+        Flag::Write => Some(WriteKind::WithResponse),
+        Flag::WriteWithoutResponse => Some(WriteKind::WithoutResponse),
+        Flag::Read | Flag::Notify | Flag::Indicate => None,
+    };
+    GattNeeds {
+        service: profile.gatt.command.service,
+        command: profile.gatt.command.uuid,
+        needs: profile.gatt.command.needs.iter().filter_map(way).collect(),
+        status: profile.gatt.status.as_ref().map(|status| status.uuid),
+        reads: profile.gate.iter().map(|gate| gate.uuid).collect(),
     }
 }
 
