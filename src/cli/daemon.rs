@@ -86,7 +86,8 @@ impl Daemon {
                 return outcome_of(&error);
             }
         };
-        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 say(&format!("The session could not be started: {error}."));
@@ -124,11 +125,14 @@ impl Daemon {
         let mut journal = Journal::open(&self.data)?;
         let newest = journal.reader()?.newest_wall()?;
         let wall = clock.wall();
-        let clock_sane = newest.is_none_or(|newest| newest.duration_since(wall).unsigned_abs() <= CLOCK_BEHIND_MAX
-            || newest <= wall);
+        let clock_sane = newest.is_none_or(|newest| {
+            newest.duration_since(wall).unsigned_abs() <= CLOCK_BEHIND_MAX || newest <= wall
+        });
         let stamp = Stamp { mono: clock.now(), wall };
         for session in journal.recover(stamp)? {
-            say(&format!("Session {session} was not closed: it is completed now, with what is not certain marked."));
+            say(&format!(
+                "Session {session} was not closed: it is completed now, with what is not certain marked."
+            ));
         }
         let session = SessionId::new(uuid::Uuid::now_v7().to_string());
         let software = concat!("doseward ", env!("CARGO_PKG_VERSION")).to_owned();
@@ -164,7 +168,10 @@ impl Daemon {
         let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
         for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
             let Some(place) = self.units.iter().find(|place| place.label == planned.label) else {
-                return Err(format!("The simulators have no unit called {}: name it in the world.", planned.label));
+                return Err(format!(
+                    "The simulators have no unit called {}: name it in the world.",
+                    planned.label
+                ));
             };
             add_device(&mut builder, planned, source, &place.endpoint)?;
         }
@@ -252,7 +259,9 @@ fn conclude(operated: &Operated, signal: Option<&'static str>) -> Outcome {
         fault(format!("{what}: every unit was stopped. Look at the client."));
     }
     match &operated.ended.session {
-        None => fault("The session ended without a seal: the record is completed at the next start.".to_owned()),
+        None => {
+            fault("The session ended without a seal: the record is completed at the next start.".to_owned())
+        }
         Some(end) => {
             for device in &end.unproven {
                 fault(format!(

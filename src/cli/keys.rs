@@ -175,7 +175,9 @@ fn range(plan: &Plan, device: DeviceId) -> Option<IntensityRange> {
 fn raised(range: Option<IntensityRange>, from: Intensity) -> Intensity {
     let magnitude = from.magnitude();
     from.with_magnitude(match range {
-        Some(IntensityRange::Speed { floor, .. }) if magnitude < u32::from(floor.raw()) => u32::from(floor.raw()),
+        Some(IntensityRange::Speed { floor, .. }) if magnitude < u32::from(floor.raw()) => {
+            u32::from(floor.raw())
+        }
         range => magnitude.saturating_add(device_step(range)),
     })
 }

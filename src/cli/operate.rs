@@ -128,7 +128,9 @@ pub(crate) async fn operate(
                     screen.say(&said);
                 }
             }
-            Wake::Missed(missed) => screen.say(&format!("{missed} lines were not shown; the record has them.")),
+            Wake::Missed(missed) => {
+                screen.say(&format!("{missed} lines were not shown; the record has them."))
+            }
             Wake::Answer(act, answer) => screen.answer(&mut operator, &act, &answer),
             Wake::Paint => screen.paint(&mut operator, &snapshot),
             Wake::Ended(ended) => {

@@ -64,9 +64,13 @@ struct Place {
 impl Record {
     pub(crate) fn run(self) -> Outcome {
         let done = match self.what {
-            What::Show { session, place } => place.open().and_then(|reader| show(&reader, session.as_deref())),
+            What::Show { session, place } => {
+                place.open().and_then(|reader| show(&reader, session.as_deref()))
+            }
             What::Verify { file, anchor, place } => audit(file, anchor.as_deref(), &place),
-            What::Export { session, to, place } => place.open().and_then(|reader| written(&reader, &session, to)),
+            What::Export { session, to, place } => {
+                place.open().and_then(|reader| written(&reader, &session, to))
+            }
         };
         done.unwrap_or_else(|error| {
             say(&format!("{}.", chain(&error)));
@@ -157,7 +161,9 @@ fn found(audit: &Audit) -> String {
     }
     match audit.anchored {
         Some(true) => text.push_str("The anchor is in the record.\n"),
-        Some(false) => text.push_str("The anchor is NOT in the record: its end was cut, or it is another record.\n"),
+        Some(false) => {
+            text.push_str("The anchor is NOT in the record: its end was cut, or it is another record.\n")
+        }
         None => {}
     }
     if audit.damage.is_empty() {

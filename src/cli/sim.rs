@@ -39,7 +39,8 @@ impl Sim {
             }
         };
         let options = Options { truth: self.truth, ..Options::default() };
-        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        {
             Ok(runtime) => runtime,
             Err(error) => {
                 say(&format!("The simulators could not be started: {error}."));

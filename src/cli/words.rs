@@ -61,7 +61,8 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
 pub(crate) fn change_key(snapshot: &Snapshot, number: u8) -> String {
     let view = snapshot.steps.iter().find(|view| view.number == number);
     let view = view.map(|view| (view.state, view.asked, view.allowed, view.setpoint, view.phase));
-    let units: Vec<_> = snapshot.units.iter().map(|unit| (unit.up, unit.battery, stop_state(unit.stop))).collect();
+    let units: Vec<_> =
+        snapshot.units.iter().map(|unit| (unit.up, unit.battery, stop_state(unit.stop))).collect();
     format!("{number} {view:?} {units:?} {:?} {:?}", snapshot.latched, snapshot.alarms)
 }
 
@@ -107,7 +108,9 @@ fn unit_state(unit: &UnitView) -> String {
     let link = match (unit.up, unit.silent) {
         (false, _) => "no link".to_owned(),
         (true, None) => "no answer yet".to_owned(),
-        (true, Some(silent)) => format!("answered {}.{} s ago", silent.as_secs(), silent.subsec_millis() / 100),
+        (true, Some(silent)) => {
+            format!("answered {}.{} s ago", silent.as_secs(), silent.subsec_millis() / 100)
+        }
     };
     let battery = unit.battery.map_or(String::new(), |percent| format!(", battery {percent} %"));
     format!("{link}{battery}{}", stop_state(unit.stop))
@@ -242,7 +245,9 @@ fn stop_progress(unit: &str, progress: StopProgress, after: Duration) -> Option<
         StopProgress::Written => None,
         StopProgress::Confirmed => Some(format!("{unit}: zero, confirmed in {} ms.", after.as_millis())),
         // The alarm that goes with it says what to do.
-        StopProgress::Unconfirmed => Some(format!("{unit}: stop NOT confirmed after {} ms.", after.as_millis())),
+        StopProgress::Unconfirmed => {
+            Some(format!("{unit}: stop NOT confirmed after {} ms.", after.as_millis()))
+        }
     }
 }
 

@@ -85,13 +85,16 @@ impl Flag {
 /// # Errors
 /// The unit's kind cannot be simulated.
 pub fn build(unit: &WorldUnit, seed: u64) -> Result<Built, RigError> {
-    let no = |what: String| RigError::Unit { label: unit.label.clone(), reason: format!("no simulated {what}") };
+    let no =
+        |what: String| RigError::Unit { label: unit.label.clone(), reason: format!("no simulated {what}") };
     match &unit.kind {
         UnitKind::Stimulator { model, serial } => {
             let dialect = match model {
                 StimulatorModel::P24 => Dialect::Sm4,
                 StimulatorModel::RehaMove3 => Dialect::Sm3,
-                StimulatorModel::RehaStim2 | StimulatorModel::ScienceMode1 => return Err(no(format!("{model:?}"))),
+                StimulatorModel::RehaStim2 | StimulatorModel::ScienceMode1 => {
+                    return Err(no(format!("{model:?}")));
+                }
             };
             let stimulator = Stimulator::new(dialect, serial, seed, StimulatorBehaviour::default());
             Ok(Built::Serial(Box::new(stimulator)))

@@ -442,8 +442,9 @@ impl Unit {
 
     fn stop_now(&mut self) {
         self.proven = false;
-        let (kept, dropped): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut self.others).into_iter().partition(|packet| packet.purpose() == Purpose::Query);
+        let (kept, dropped): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.others)
+            .into_iter()
+            .partition(|packet| packet.purpose() == Purpose::Query);
         self.others = kept;
         self.feed(DriverInput::Command(Cleared::stop(self.generation)));
         for packet in dropped {
@@ -551,9 +552,8 @@ impl Unit {
             Purpose::Stop => &mut self.stops,
             Purpose::Output | Purpose::KeepAlive | Purpose::Query => &mut self.others,
         };
-        let same = |waiting: &Packet| {
-            waiting.endpoint() == packet.endpoint() && waiting.bytes() == packet.bytes()
-        };
+        let same =
+            |waiting: &Packet| waiting.endpoint() == packet.endpoint() && waiting.bytes() == packet.bytes();
         let repeated = packet.purpose() == Purpose::Stop && queue.iter().any(same);
         if repeated || queue.len() >= QUEUE_MAX {
             return Err(id);

@@ -181,13 +181,8 @@ fn bench(behaviour: Behaviour, panics: bool) -> Bench {
         }),
     };
     let script = StopScript { steps: vec![step], cycle: Duration::from_millis(100), resync: Vec::new() };
-    let driver = FakeDriver {
-        script,
-        next: 0,
-        generation: Generation(0),
-        outcomes: Arc::clone(&outcomes),
-        panics,
-    };
+    let driver =
+        FakeDriver { script, next: 0, generation: Generation(0), outcomes: Arc::clone(&outcomes), panics };
     let link = FakeLink { wire: Arc::clone(&wire), clock: clock.clone(), replies: replied };
     let lane = lanes.subscribe(UNIT).unwrap();
     let task = DeviceTask::new(UNIT, clock.clone(), (Box::new(driver), link), lane, ordered, report);

@@ -53,7 +53,8 @@ pub fn add_device(
         (UnitSource::Profile(profile), Endpoint::Bluetooth(_)) => {
             Err(format!("{}: guns of profile {profile} are not driven by this version.", planned.label))
         }
-        (UnitSource::Stimulator { .. }, Endpoint::Bluetooth(_)) | (UnitSource::Profile(_), Endpoint::Serial(_)) => {
+        (UnitSource::Stimulator { .. }, Endpoint::Bluetooth(_))
+        | (UnitSource::Profile(_), Endpoint::Serial(_)) => {
             Err(format!("{} is at another kind of place than its device file says.", planned.label))
         }
     }

@@ -184,7 +184,8 @@ impl Builder {
         for (id, device) in (0u8..).map(DeviceId).zip(self.devices) {
             tasks.spawn(async move { TaskEnd::Device(id, device.await) });
         }
-        let supervisor = Supervisor { clock: self.clock, lanes: self.lanes, handle: handle.clone(), tasks, recorder };
+        let supervisor =
+            Supervisor { clock: self.clock, lanes: self.lanes, handle: handle.clone(), tasks, recorder };
         Ok((handle, supervisor))
     }
 }

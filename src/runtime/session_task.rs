@@ -19,7 +19,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
-use crate::governor::{Entry, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict};
+use crate::governor::{
+    Entry, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict,
+};
 use crate::model::command::{DeviceId, Generation};
 use crate::model::report::{Report, StopProgress};
 use crate::runtime::device_task::{Order, Ordered};
@@ -222,7 +224,8 @@ impl SessionTask {
         let now = self.shell.clock.now();
         if let Some(health) = self.shell.record.health(now) {
             if health == RecordHealth::Failing {
-                let fault = self.shell.record.fault().unwrap_or_else(|| "it takes no more entries".to_owned());
+                let fault =
+                    self.shell.record.fault().unwrap_or_else(|| "it takes no more entries".to_owned());
                 tracing::error!(fault, "the record cannot be written");
             }
             self.advance(Input::Record(health));
