@@ -39,7 +39,11 @@ const TABLE: &[(&str, Use, &[&str])] = &[
         &["tokio", "std::fs", "std::net"],
     ),
     // keeps
-    ("config", Only(&["units", "model", "governor::limits", "screening"]), &["tokio"]),
+    (
+        "config",
+        Only(&["units", "model", "governor::limits", "screening", "sim::world", "sim::link"]),
+        &["tokio"],
+    ),
     ("record", Only(&["units", "model", "governor", "alarm"]), &["tokio"]),
     ("clinic", Only(&["units", "model", "record", "screening"]), &["tokio"]),
     ("report", Only(&["units", "model", "alarm", "record", "clinic"]), &["tokio"]),

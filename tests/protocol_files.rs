@@ -49,7 +49,7 @@ fn every_shipped_file_loads() {
 #[test]
 fn every_shipped_file_is_built_in_and_the_same() {
     let mut shipped = vec![PathBuf::from("config/daemon.toml")];
-    for folder in ["protocols", "config/devices", "config/clinical", "config/plans"] {
+    for folder in ["protocols", "config/devices", "config/clinical", "config/plans", "config/worlds"] {
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         shipped.extend(files.filter(|path| path.extension().is_some_and(|it| it == "toml")));
     }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::config::library::{BODY_AREAS, DAEMON, DEVICES, Library, PLANS, PROTOCOLS, toml_files};
+use crate::config::library::{BODY_AREAS, DAEMON, DEVICES, Library, PLANS, PROTOCOLS, WORLDS, toml_files};
 use crate::config::plan_file::{self, Knowledge};
 use crate::config::problem::{Problem, Source};
 use crate::config::{
     DeviceKind, clinical_file, daemon_file, device_file, device_kind, protocol_file, stimulator_file,
+    world_file,
 };
 
 /// What a file is.
@@ -19,6 +20,7 @@ enum Kind {
     Clinical,
     Daemon,
     Plan,
+    World,
     Unknown,
 }
 
@@ -48,7 +50,7 @@ pub fn check(library: &Library, paths: &[PathBuf]) -> Vec<Problem> {
 }
 
 fn check_library(library: &Library, knowledge: Option<&Knowledge>, problems: &mut Vec<Problem>) {
-    for folder in [PROTOCOLS, DEVICES, PLANS] {
+    for folder in [PROTOCOLS, DEVICES, PLANS, WORLDS] {
         for file in library.list(folder, problems) {
             check_one(&file.source, knowledge, problems);
         }
@@ -84,8 +86,11 @@ fn check_one(source: &Source, knowledge: Option<&Knowledge>, problems: &mut Vec<
                 plan_file::load(source, knowledge, problems);
             }
         }
+        Kind::World => {
+            world_file::judge(source, problems);
+        }
         Kind::Unknown => {
-            let help = format!("a plan, a protocol, a device, {BODY_AREAS} or {DAEMON} is due");
+            let help = format!("a plan, a protocol, a device, a world, {BODY_AREAS} or {DAEMON} is due");
             problems.push(source.problem(None, "this file is of no known kind", "", Some(help)));
         }
     }
@@ -101,7 +106,9 @@ fn kind(source: &Source) -> Kind {
     if ends(DAEMON) {
         return Kind::Daemon;
     }
-    for (name, kind) in [(PROTOCOLS, Kind::Protocol), (DEVICES, Kind::Device), (PLANS, Kind::Plan)] {
+    let folders =
+        [(PROTOCOLS, Kind::Protocol), (DEVICES, Kind::Device), (PLANS, Kind::Plan), (WORLDS, Kind::World)];
+    for (name, kind) in folders {
         if folder.ends_with(name) {
             return kind;
         }
@@ -116,6 +123,8 @@ fn kind(source: &Source) -> Kind {
         Kind::Clinical
     } else if has("kind") || has("class") || has("gatt") || has("refuse") {
         Kind::Device
+    } else if has("seed") {
+        Kind::World
     } else if has("lease") || has("site") || has("unit") || has("data_dir") {
         Kind::Daemon
     } else if !errors.is_empty() {

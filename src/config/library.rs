@@ -18,6 +18,8 @@ pub(crate) const PROTOCOLS: &str = "protocols";
 pub(crate) const DEVICES: &str = "config/devices";
 /// Folder of the sample plans.
 pub(crate) const PLANS: &str = "config/plans";
+/// Folder of the simulators' worlds.
+pub(crate) const WORLDS: &str = "config/worlds";
 /// The body areas.
 pub(crate) const BODY_AREAS: &str = "config/clinical/body-areas.toml";
 /// The daemon's settings.
@@ -34,6 +36,8 @@ pub const EMBEDDED: &[(&str, &str)] = &[
     ("config/devices/theragun-g4.toml", include_str!("../../config/devices/theragun-g4.toml")),
     ("config/devices/theragun-wave.toml", include_str!("../../config/devices/theragun-wave.toml")),
     ("config/plans/sample.toml", include_str!("../../config/plans/sample.toml")),
+    ("config/worlds/default.toml", include_str!("../../config/worlds/default.toml")),
+    ("config/worlds/rough.toml", include_str!("../../config/worlds/rough.toml")),
     ("protocols/nmes-strength-large.toml", include_str!("../../protocols/nmes-strength-large.toml")),
     ("protocols/percussion-standard.toml", include_str!("../../protocols/percussion-standard.toml")),
     ("protocols/tens-conventional.toml", include_str!("../../protocols/tens-conventional.toml")),

@@ -9,6 +9,7 @@
 //! | `config/devices/*.toml` | serial stimulators ([`stimulator_file`]), device profiles of guns ([`device_file`]) |
 //! | `config/clinical/body-areas.toml` | areas, electrode paths, tissue speeds, low cap ([`clinical_file`]) |
 //! | `config/daemon.toml` | data directory, lease, site limits, where units are ([`daemon_file`]) |
+//! | `config/worlds/*.toml` | simulated units with their faults ([`world_file`]) |
 //! | plans, anywhere | what is done in a session ([`plan_file`]) |
 
 pub mod clinical_file;
