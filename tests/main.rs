@@ -3,6 +3,7 @@
     missing_docs,
     unreachable_pub,
     clippy::as_conversions,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -10,7 +11,7 @@
     clippy::print_stdout,
     clippy::too_many_lines,
     clippy::wildcard_enum_match_arm,
-    reason = "tests fail by panicking, print what they reached, and convert small numbers"
+    reason = "tests fail by panicking, print what they reached, convert small numbers and wait for real processes"
 )]
 
 mod architecture;

@@ -86,6 +86,7 @@ fn sr_32_sr_43_the_record_contains_the_truth_over_seeds_with_faults() {
             *faults.entry(*name).or_insert(0usize) += count;
         }
         doses += core.entries.iter().filter(|(_, _, entry)| matches!(entry, Entry::Dose(_))).count();
+        no_rise_precedes_its_durable_intent(&core);
         drop(core);
         let (agrees, text) = compare(dir.path());
         if seed == 1 || !agrees {
@@ -121,7 +122,7 @@ fn currents_of(frame: &[u8]) -> Option<[u32; 8]> {
     }
     let (mask, mut rest) = (plain[6], &plain[7..]);
     let mut currents = [0u32; 8];
-    for channel in 0..8usize {
+    for (channel, current) in currents.iter_mut().enumerate() {
         if mask & (1 << channel) == 0 {
             continue;
         }
@@ -129,7 +130,7 @@ fn currents_of(frame: &[u8]) -> Option<[u32; 8]> {
         for point in rest[3..3 + 4 * points].chunks(4) {
             let word = u32::from_be_bytes([point[0], point[1], point[2], point[3]]);
             let code = (word >> 10) & 0x3FF;
-            currents[channel] = currents[channel].max(code.abs_diff(300) * 500);
+            *current = (*current).max(code.abs_diff(300) * 500);
         }
         rest = &rest[3 + 4 * points..];
     }

@@ -27,7 +27,7 @@ use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
-use crate::runtime::{Builder, Parts, Supervisor, shutdown};
+use crate::runtime::{self, Builder, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
@@ -286,15 +286,12 @@ fn conclude(operated: &Operated, signal: Option<&'static str>) -> Outcome {
 
 /// Reads the parent's pipe; its end is the parent's end.
 fn listen_to_parent(present: watch::Sender<bool>) -> std::io::Result<()> {
-    let thread = std::thread::Builder::new().name("parent".to_owned());
-    thread
-        .spawn(move || {
-            let mut input = std::io::stdin().lock();
-            let mut byte = [0u8; 64];
-            while matches!(input.read(&mut byte), Ok(1..)) {}
-            present.send_replace(false);
-        })
-        .map(|_| ())
+    runtime::on_thread("parent", move || {
+        let mut input = std::io::stdin().lock();
+        let mut byte = [0u8; 64];
+        while matches!(input.read(&mut byte), Ok(1..)) {}
+        present.send_replace(false);
+    })
 }
 
 /// Returns the name under which the person at the terminal acts.

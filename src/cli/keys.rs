@@ -13,6 +13,7 @@ use crate::model::capability::IntensityRange;
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
 use crate::model::session::{Discomfort, StopReason};
+use crate::runtime;
 use crate::runtime::handle::SessionHandle;
 
 /// Keys that may wait for the screen. One that finds no room is lost; STOP ALL is acted on before.
@@ -81,7 +82,7 @@ impl Keyboard {
     pub(crate) fn listen(&self, session: SessionHandle) -> io::Result<mpsc::Receiver<char>> {
         let mut tty = self.tty.try_clone()?;
         let (keys, pressed) = mpsc::channel(KEYS_MAX);
-        std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
+        runtime::on_thread("keys", move || {
             let mut byte = [0u8; 1];
             while let Ok(1) = tty.read(&mut byte) {
                 let [key] = byte;

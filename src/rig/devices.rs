@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::RigError;
-use crate::driver::sciencemode::Dialect;
 use crate::model::profile::{self, Profile};
 use crate::sim::SimDevice;
 use crate::sim::percussion::{Gun, GunBehaviour};
-use crate::sim::stim::{Stimulator, StimulatorBehaviour};
+use crate::sim::stim::{Dialect, Stimulator, StimulatorBehaviour};
 use crate::sim::world::{StimulatorModel, UnitKind, WorldUnit};
 
 /// Makes the device of a unit from the unit and its seed. Whoever has read the device profiles hands them in with it.

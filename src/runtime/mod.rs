@@ -51,6 +51,14 @@ const INPUTS_MAX: usize = 256;
 /// The whole close, once asked, must be over by then; after it the process ends whatever hangs.
 const CLOSE_WITHIN: Duration = Duration::from_secs(15);
 
+/// Runs blocking work that ends with the process, such as reading keys, on a thread of its own.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn on_thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
 /// A session about to run: its plan and, in the plan's order, the driver and transport of each unit.
 pub struct Builder {
     clock: Clock,

@@ -20,8 +20,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::driver::frame::{Damaged, Frame, Splitter};
+pub use crate::driver::sciencemode::codec::Dialect;
 use crate::driver::sciencemode::codec::{
-    self, ChannelPattern, CurrentData, DecodeError, Dialect, Message, Pattern, Point, PulseAck, Trace,
+    self, ChannelPattern, CurrentData, DecodeError, Message, Pattern, Point, PulseAck, Trace,
 };
 use crate::model::packet::Endpoint;
 use crate::sim::{Delivered, Seeded, SimDevice, SimEvent, SimInput, SimOutput};
