@@ -124,7 +124,7 @@ fn stop_state(stop: StopView) -> String {
         StopView::None => String::new(),
         StopView::Asked => ", stop asked".to_owned(),
         StopView::Written => ", stop written".to_owned(),
-        StopView::Confirmed(after) => format!(", stop confirmed in {} ms", after.as_millis()),
+        StopView::Confirmed(after) => format!(", last stop proven in {} ms", after.as_millis()),
         StopView::Unconfirmed => ", stop NOT confirmed".to_owned(),
         StopView::Stated => ", stopped by hand".to_owned(),
     }

@@ -149,6 +149,12 @@ impl Governor {
                 Some((_, Setpoint::Speed(speed))) if ledger.falls_to(speed) => {}
                 Some(_) | None => ledger.settle(now, id, closed),
             });
+            // A channel that gives nothing is not in a stimulator's reports: its acknowledged zero is what is known.
+            if let Some(run) = self.runs.get_mut(index)
+                && run.ledger.settled_intensity().is_some_and(Intensity::is_zero)
+            {
+                run.delivered = run.delivered.map(Intensity::zero);
+            }
         }
     }
 

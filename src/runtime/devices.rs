@@ -94,12 +94,12 @@ const fn spoken(dialect: config::Dialect) -> Dialect {
     }
 }
 
-/// Returns how the line of a stimulator is set (neurostim-serial 1.1: 3 Mbaud, RTS/CTS).
+/// Returns how the line of a stimulator is set (neurostim-serial 2.1: 3 Mbaud, 8N2, RTS/CTS).
 const fn line(dialect: config::Dialect) -> Settings {
     let flow = match dialect {
         config::Dialect::V3 | config::Dialect::V4 => FlowControl::Hardware,
     };
-    Settings { baud: 3_000_000, stop_bits: StopBits::One, parity: Parity::None, flow, lines: None }
+    Settings { baud: 3_000_000, stop_bits: StopBits::Two, parity: Parity::None, flow, lines: None }
 }
 
 impl FromStr for Place {
