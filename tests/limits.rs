@@ -244,3 +244,118 @@ fn sr_19_steps_that_may_not_run_together_are_armed_one_after_the_other() {
     bench.pass(Duration::from_millis(100));
     bench.arm(2);
 }
+
+/// SR-12, SR-43: what may have been given while nobody knew counts in the area's time; the area waits until it is settled.
+#[test]
+fn sr_12_uncertain_time_counts_and_blocks_the_area() {
+    let mut plan = three_steps();
+    plan.steps[2].duration = Duration::from_secs(100);
+    let mut second = plan.steps[2].clone();
+    second.number = 4;
+    plan.steps.push(second);
+    let mut bench = Bench::ready(plan);
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(Duration::from_secs(10));
+    bench.link(1, false);
+    bench.pass(Duration::from_secs(30));
+    let left = bench.governor.snapshot(bench.now).steps[2].area_left;
+    assert!(left <= Duration::from_secs(81), "10 s given and 30 s unknown leave {left:?} of 120 s");
+    bench.units[1].deaf = true;
+    bench.link(1, true);
+    bench.pass(Duration::from_secs(2));
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 4 });
+    assert!(matches!(bench.verdict(request), Some(Verdict::Refused(_))), "the area is not settled");
+    bench.units[1].deaf = false;
+    bench.link(1, false);
+    bench.link(1, true);
+    bench.pass(Duration::from_millis(200));
+    bench.arm(4);
+    bench.set(4, raw(1_200));
+    bench.pass(Duration::from_secs(100));
+    bench.close();
+    let (on, _, _) = bench.units[1].truth[&0];
+    assert!(on < 120.0, "{on} s on one area");
+    crate::support::laws::law_7(&bench);
+}
+
+/// A decrease is never refused, stale or not, also while a rise goes on.
+#[test]
+fn less_than_the_rise_under_way_is_granted_at_once() {
+    use doseward::governor::{Input, Request, RequestId, Version};
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    bench.set(1, milliamps(20));
+    bench.pass(Duration::from_secs(1));
+    let act = Act::Set { step: 1, intensity: milliamps(10), reason: None };
+    let by = crate::support::bench::actor();
+    bench.input(Input::Request(Request { id: RequestId(9_000), by, seen: Version(0), act }));
+    assert!(matches!(bench.verdict(RequestId(9_000)), Some(Verdict::Granted { .. })));
+    bench.pass(Duration::from_secs(5));
+    assert_eq!(bench.governor.snapshot(bench.now).steps[0].setpoint, milliamps(10));
+}
+
+/// SR-21: a score of 7 or more locks rises for 30 s also when it is entered after a hold.
+#[test]
+fn sr_21_discomfort_after_a_hold_locks_rises() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(Duration::from_secs(2));
+    bench.act(Act::Hold { step: 3 });
+    bench.act(Act::Comfort { step: 3, score: Discomfort::new(8).unwrap() });
+    bench.pass(Duration::from_millis(100));
+    bench.idle_answers();
+    bench.act(Act::Resume { step: 3 });
+    bench.pass(Duration::from_millis(100));
+    assert!(matches!(bench.set(3, raw(1_000)), Verdict::Refused(Refusal::Locked { .. })));
+    bench.pass(Duration::from_secs(31));
+    assert!(matches!(bench.set(3, raw(1_000)), Verdict::Granted { .. }));
+}
+
+/// Lowered at the gun itself: the new setpoint, a rise on its way is void, and the record follows.
+#[test]
+fn lowering_at_the_gun_voids_a_rise_and_is_booked() {
+    use doseward::model::report::OwnButton;
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    bench.set(3, raw(1_800));
+    bench.pass(Duration::from_secs(3));
+    bench.disk_delay = Duration::from_millis(300);
+    let rise = bench.act(Act::Set { step: 3, intensity: raw(2_000), reason: None });
+    bench.own_button(1, OwnButton::Lowered(raw(1_200)));
+    bench.pass(Duration::from_secs(5));
+    assert!(matches!(bench.verdict(rise), Some(Verdict::Refused(_))));
+    assert_eq!(bench.governor.snapshot(bench.now).steps[2].setpoint, raw(1_200));
+    bench.act(Act::StopStep { step: 3 });
+    bench.pass(Duration::from_millis(200));
+    bench.close();
+    crate::support::laws::law_7(&bench);
+    let (_, _, truth) = bench.units[1].truth[&0];
+    let booked: f64 = bench
+        .entries()
+        .filter_map(|(_, entry)| match entry {
+            doseward::governor::Entry::Dose(dose) => Some(dose.speed_us.1 as f64 * 1e-6),
+            _ => None,
+        })
+        .sum();
+    assert!(booked - truth < 2_500.0, "booked {booked} against {truth} raw·s");
+}
+
+/// A step that is completed is not armed again; one that gave nothing is not completed.
+#[test]
+fn a_completed_step_stays_completed() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    bench.act(Act::Finish { step: 1 });
+    bench.pass(Duration::from_millis(200));
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(Duration::from_secs(2));
+    bench.act(Act::Finish { step: 1 });
+    bench.pass(Duration::from_secs(1));
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 1 });
+    assert!(matches!(bench.verdict(request), Some(Verdict::Refused(_))));
+}

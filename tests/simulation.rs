@@ -9,7 +9,7 @@ use doseward::config::device_file;
 use doseward::config::{Library, UnitSource, load_plan};
 use doseward::driver::profile::{ProfileDriver, Unit};
 use doseward::driver::sciencemode::{Dialect, ScienceMode};
-use doseward::governor::{Entry, Settings};
+use doseward::governor::{Entry, Seq, Settings};
 use doseward::model::packet::Purpose;
 use doseward::model::profile::Profile;
 use doseward::sim::percussion::{Gun, GunBehaviour};
@@ -140,6 +140,7 @@ fn currents_of(frame: &[u8]) -> Option<[u32; 8]> {
 /// Reads record and wire: no frame raises a channel above what a durable intent of that channel covers.
 fn no_rise_precedes_its_durable_intent(core: &Core) {
     let mut rises = 0;
+    let mut stopped = std::collections::BTreeMap::new();
     let mut level: std::collections::BTreeMap<(usize, u8), u32> = std::collections::BTreeMap::new();
     for written in &core.written {
         let durable = core.durable.iter().rev().find(|(at, _)| *at <= written.at).map_or(0, |(_, seq)| *seq);
@@ -153,14 +154,26 @@ fn no_rise_precedes_its_durable_intent(core: &Core) {
                 None => continue,
             },
         };
+        if written.purpose == Purpose::Stop {
+            stopped.insert(written.unit, written.at);
+        }
+        let since = stopped.get(&written.unit).copied().unwrap_or_default();
         for (channel, magnitude) in now {
             let before = level.insert((written.unit, channel), magnitude).unwrap_or(0);
             if magnitude <= before {
                 continue;
             }
             rises += 1;
-            let covered = core.entries.iter().any(|(seq, _, entry)| {
-                matches!(entry, Entry::Intent { device, channel: of, to, .. }
+            // A stop ends what an intent covers, and a voided one covers nothing.
+            let voided = |seq: Seq| {
+                core.entries
+                    .iter()
+                    .any(|(_, _, entry)| matches!(entry, Entry::IntentVoid { intent, .. } if *intent == seq))
+            };
+            let covered = core.entries.iter().any(|(seq, at, entry)| {
+                *at >= since
+                    && !voided(*seq)
+                    && matches!(entry, Entry::Intent { device, channel: of, to, .. }
                     if usize::from(device.0) == written.unit && of.0 == channel
                         && to.intensity().magnitude() >= magnitude && seq.0 <= durable)
             });

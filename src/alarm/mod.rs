@@ -119,7 +119,9 @@ impl Cause {
             Self::Mismatch => format!("{unit} reports more than it was told. Stop was sent."),
             Self::LinkLost => format!("No answer from {unit}. What it does now is not known."),
             Self::LeadOff => {
-                format!("{unit} reports that an electrode has lost contact. All its outputs are at zero.")
+                format!(
+                    "{unit} reports that an electrode has lost contact. Stop was sent to all its outputs."
+                )
             }
             Self::DeviceFault => format!("{unit} reports a fault. Stop was sent."),
             Self::StartedAtDevice => {
@@ -129,7 +131,9 @@ impl Cause {
                 format!("{unit} was raised above its limit by its own button. Stop was sent.")
             }
             Self::StoppedAtDevice => format!("{unit} was stopped by its own button."),
-            Self::OperatorGone => "The controlling screen has gone away. All outputs are at zero.".to_owned(),
+            Self::OperatorGone => {
+                "The controlling screen has gone away. Stop was sent to all units.".to_owned()
+            }
             Self::OperatorAbsent => "Nobody has touched the controls for a while.".to_owned(),
             Self::RecordFailing => "The record cannot be written. Nothing starts or rises.".to_owned(),
             Self::Uncertain => format!("What {unit} gave is known only between two bounds."),
@@ -137,7 +141,7 @@ impl Cause {
                 format!("A value for {unit} was cut at the last barrier. This is a defect of doseward.")
             }
             Self::Battery => format!("The battery of {unit} is low."),
-            Self::GuardGone => "The guard process is gone. All outputs are at zero.".to_owned(),
+            Self::GuardGone => "The guard process is gone. Stop was sent to all units.".to_owned(),
             Self::Suspended => "The box was asleep. All units were told to stop first.".to_owned(),
         }
     }

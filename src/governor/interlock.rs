@@ -110,7 +110,21 @@ impl Governor {
         if !unit.ready && !unit.proven_zero() {
             return Some(Refusal::NotProven { device: step.device });
         }
+        if self.area_unsettled(index) {
+            return Some(Refusal::State {
+                why: "What was given on this area is not settled: see that the unit there has stopped first.",
+            });
+        }
         None
+    }
+
+    /// Returns whether a step that is over, or held, may still be giving output on this step's area.
+    fn area_unsettled(&self, index: usize) -> bool {
+        let Some(place) = self.step(index).map(|step| &step.place) else {
+            return true;
+        };
+        let runs = self.plan.steps.iter().zip(&self.runs);
+        runs.filter(|(step, _)| step.place == *place).any(|(_, run)| !run.is_live() && run.ledger.is_open())
     }
 
     /// Returns why output of a step may not rise now.

@@ -137,6 +137,12 @@ impl Ledger {
         };
         self.credit.since = Some(now);
         self.credit.floor = measured_lower;
+        if let (Some(value), Some(open)) = (value, &mut self.open)
+            && open.uncertain
+            && magnitude(value) > magnitude(open.upper)
+        {
+            open.upper = value;
+        }
         let above = value.filter(|value| self.settled.is_none_or(|s| magnitude(*value) > magnitude(s)));
         if self.reported != above {
             self.reported = above;
@@ -156,7 +162,8 @@ impl Ledger {
         };
         let from = since.max(open.from).min(now);
         self.close_at(from, Duration::ZERO, out);
-        let upper = self.highest.unwrap_or(open.upper);
+        let known = [self.highest, self.reported, Some(open.upper)];
+        let upper = known.into_iter().flatten().max_by_key(|known| magnitude(*known)).unwrap_or(open.upper);
         self.open = Some(Open {
             from,
             upper,
@@ -189,6 +196,13 @@ impl Ledger {
         if let Some(open) = &mut self.open {
             open.reported = true;
         }
+    }
+
+    /// The unit was lowered by hand: what it reports is in force, beside anything newer that was sent.
+    pub(crate) fn lowered_at_device(&mut self, now: Mono, value: Setpoint, out: &mut Vec<Interval>) {
+        self.settled = Some(value);
+        self.reported = None;
+        self.rebook(now, out);
     }
 
     /// Splits an interval that has become too long.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::alarm::Cause;
 use crate::governor::input::RecordHealth;
-use crate::governor::output::{Entry, Output};
+use crate::governor::output::{Entry, Output, Refusal};
 use crate::governor::state::Stop;
 use crate::governor::stop::After;
 use crate::governor::{Governor, StepState, StopView};
@@ -242,7 +242,7 @@ impl Governor {
 
     fn zero_proven(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
         for index in self.steps_of(device) {
-            self.book(index, now, out, |ledger, closed| ledger.proven_zero(now, tail, closed));
+            self.settle_zero(index, now, tail, out);
             if let Some(run) = self.runs.get_mut(index) {
                 run.delivered = run.delivered.map(Intensity::zero);
             }
@@ -263,10 +263,9 @@ impl Governor {
                 }
             }
             OwnButton::Lowered(to) => {
-                if let Some(run) = live.and_then(|index| self.runs.get_mut(index)) {
-                    (run.setpoint, run.target, run.envelope) = (to, to, to);
+                if let Some(index) = live {
+                    self.lowered_at_device(now, index, to, out);
                 }
-                self.bump();
             }
             OwnButton::Started(at) => {
                 self.uncommanded(now, device, at, out);
@@ -279,6 +278,23 @@ impl Governor {
                 self.alarm(now, Cause::RaisedAtDevice, Some(device), None, out);
             }
         }
+    }
+
+    /// Lowered by hand is the new setpoint, unless less was ordered meanwhile; a rise on its way is given up.
+    fn lowered_at_device(&mut self, now: Mono, index: usize, to: Intensity, out: &mut Vec<Output>) {
+        self.void_pending(now, index, Refusal::State { why: "It was lowered at the gun itself." }, out);
+        let Some(run) = self.runs.get_mut(index) else {
+            return;
+        };
+        if to.magnitude() < run.setpoint.magnitude() {
+            (run.asked, run.setpoint, run.target, run.envelope) = (to, to, to, to);
+        } else {
+            run.target = run.setpoint;
+        }
+        if let Some(value) = speed_setpoint(to) {
+            self.book(index, now, out, |ledger, closed| ledger.lowered_at_device(now, value, closed));
+        }
+        self.bump();
     }
 
     /// Books output that nobody commanded, at the step that used the unit last, else at its first.
@@ -297,6 +313,12 @@ impl Governor {
             unit.zero_seen
         };
         self.book(index, now, out, |ledger, closed| ledger.uncommanded(now, since, value, closed));
+        // Nobody asked for it, and it counts.
+        if let Some(run) = self.runs.get_mut(index)
+            && run.on_since.is_none()
+        {
+            run.on_since = Some(since);
+        }
     }
 
     fn battery(&mut self, now: Mono, device: DeviceId, percent: u8, out: &mut Vec<Output>) {

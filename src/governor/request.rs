@@ -78,7 +78,9 @@ impl Governor {
             Act::Hold { .. } => Some(self.hold(now, by, index, out)),
             Act::Resume { .. } => Some(self.resume(now, by, index, out)),
             Act::Finish { .. } => {
-                self.begin_finish(now, index, StopReason::Completed, out);
+                let began = self.runs.get(index).is_some_and(|run| !run.used_at(now).is_zero());
+                let reason = if began { StopReason::Completed } else { StopReason::TherapistRequest };
+                self.begin_finish(now, index, reason, out);
                 self.acted(now, by, index, "finish", out);
                 Some(Verdict::Granted { target: None })
             }
@@ -114,6 +116,7 @@ impl Governor {
     fn arm(&mut self, now: Mono, by: Actor, index: usize, out: &mut Vec<Output>) -> Verdict {
         let state = self.runs.get(index).map(|run| run.state);
         let why = match state {
+            Some(StepState::Ended(StopReason::Completed)) => Some("The step is completed."),
             Some(StepState::Waiting | StepState::Ended(_)) => None,
             Some(StepState::Held) => Some("The step is held. Resume it from zero."),
             Some(StepState::Arming | StepState::Armed | StepState::Running | StepState::Finishing) | None => {
@@ -228,14 +231,33 @@ impl Governor {
             let floor = Intensity::Speed(floor);
             return Some(Verdict::Refused(Refusal::BelowFloor { asked, floor }));
         }
-        let level = if run.program.is_some() { run.envelope } else { run.setpoint };
-        if goal.magnitude() <= level.magnitude() {
+        if goal.magnitude() <= run.level().magnitude() {
             return Some(self.lower(now, request.by.clone(), index, goal, out));
+        }
+        // Less than the rise under way goes for: a decrease, covered by that rise's own intent. It waits for nothing.
+        if goal.magnitude() < run.target.magnitude() {
+            return Some(self.rise_less(now, request.by.clone(), index, goal, out));
         }
         if request.seen < self.version {
             return Some(Verdict::Refused(Refusal::Stale));
         }
         self.raise(now, request, index, (asked, goal), reason, out)
+    }
+
+    fn rise_less(
+        &mut self,
+        now: Mono,
+        by: Actor,
+        index: usize,
+        to: Intensity,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
+        if let Some(run) = self.runs.get_mut(index) {
+            (run.asked, run.target) = (to, to);
+        }
+        self.void_pending(now, index, Refusal::State { why: "Less was asked meanwhile." }, out);
+        self.acted(now, by, index, "lower", out);
+        Verdict::Granted { target: Some(to) }
     }
 
     /// Judges a rise; `Ok` is the binding limit that allows it.
@@ -403,6 +425,10 @@ impl Governor {
         } else if live && score.score() >= COMFORT_LOWERS {
             self.ease(now, index, out);
         }
+        // Also of a step that is held or over: who holds first and asks then must not rise at once.
+        if let Some(run) = self.runs.get_mut(index).filter(|_| score.score() >= COMFORT_LOWERS) {
+            run.locked_until = Some(now.saturating_add(COMFORT_LOCK));
+        }
         let Some(to) = self.runs.get(index).map(|run| run.setpoint) else {
             return Verdict::Granted { target: None };
         };
@@ -431,9 +457,9 @@ impl Governor {
             self.void_pending(now, index, Refusal::State { why: "The client felt too much meanwhile." }, out);
         }
         if let Some(run) = self.runs.get_mut(index) {
-            run.locked_until = Some(now.saturating_add(COMFORT_LOCK));
             run.comfort_limit = Some(eased);
             run.target = run.setpoint;
+            run.asked = eased;
         }
     }
 

@@ -137,6 +137,17 @@ impl StepRun {
         self.used.saturating_add(self.on_since.map_or(Duration::ZERO, |since| now.since(since)))
     }
 
+    /// Returns what a request is compared with: the envelope of a program, else the setpoint.
+    pub(crate) const fn level(&self) -> Intensity {
+        if self.program.is_some() { self.envelope } else { self.setpoint }
+    }
+
+    /// Ends the counting of output time.
+    pub(crate) fn stop_counting(&mut self, at: Mono) {
+        self.used = self.used_at(at);
+        self.on_since = None;
+    }
+
     /// Returns whether the step holds or may hold output of its channel.
     pub(crate) const fn is_live(&self) -> bool {
         match self.state {

@@ -31,6 +31,7 @@ impl Governor {
         self.append(now, Entry::StopAll { by, reason, generation }, out);
         for device in self.devices() {
             self.settle_steps(now, device, None, After::End(reason), generation, out);
+            self.doubt_if_silent(now, device, out);
         }
         self.bump();
     }
@@ -47,6 +48,7 @@ impl Governor {
         let generation = self.next_generation();
         self.order_stop(now, device, generation, out);
         self.settle_steps(now, device, first, after, generation, out);
+        self.doubt_if_silent(now, device, out);
         self.bump();
     }
 
@@ -123,10 +125,12 @@ impl Governor {
         if !was_live && !ends_a_hold {
             return;
         }
-        run.used = run.used_at(now);
-        run.on_since = None;
+        // Time runs on until zero is proven: what may be given counts (design 3.9).
+        if !run.ledger.is_open() {
+            run.stop_counting(now);
+        }
         let zero = run.setpoint.zero();
-        (run.setpoint, run.target, run.envelope) = (zero, zero, zero);
+        (run.asked, run.setpoint, run.target, run.envelope) = (zero, zero, zero, zero);
         run.program = None;
         run.finishing = None;
         run.asked_present = None;
@@ -206,10 +210,9 @@ impl Governor {
         let Some(run) = self.runs.get_mut(index) else {
             return;
         };
-        run.used = run.used_at(now);
-        run.on_since = None;
+        run.stop_counting(now);
         let zero = run.setpoint.zero();
-        (run.setpoint, run.target, run.envelope) = (zero, zero, zero);
+        (run.asked, run.setpoint, run.target, run.envelope) = (zero, zero, zero, zero);
         run.program = None;
         run.finishing = None;
         run.state = StepState::Ended(reason);

@@ -424,6 +424,7 @@ impl Governor {
     fn give_up_target(&mut self, index: usize) {
         if let Some(run) = self.runs.get_mut(index) {
             run.target = run.setpoint;
+            run.asked = run.level();
         }
     }
 
@@ -502,7 +503,7 @@ impl Governor {
         let uncertain = self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain());
         if let Some(end) = self.runs_on_until(index).filter(|end| uncertain && now >= *end) {
             // The unit's own time-out: whatever it was told, it is at zero from here.
-            self.book(index, now, out, |ledger, closed| ledger.proven_zero(end, Duration::ZERO, closed));
+            self.settle_zero(index, end, Duration::ZERO, out);
         }
         if self.runs.get(index).is_some_and(|run| run.progress_at.is_some_and(|at| now >= at)) {
             self.progress(index, now, out);
@@ -547,7 +548,27 @@ impl Governor {
             let battery = self.step(index).and_then(|step| self.capability(step.device));
             let battery = battery.map_or(Duration::ZERO, |capability| capability.battery_life);
             let end = self.runs_on_until(index).unwrap_or(now.saturating_add(battery)).max(now);
-            self.book(index, now, out, |ledger, closed| ledger.proven_zero(end, Duration::ZERO, closed));
+            self.settle_zero(index, end, Duration::ZERO, out);
+        }
+    }
+
+    /// Closes a step's dose and its output time: it was at zero at `at`, plus the unit's stop tail.
+    pub(super) fn settle_zero(&mut self, index: usize, at: Mono, tail: Duration, out: &mut Vec<Output>) {
+        let open = self.runs.get(index).is_some_and(|run| run.ledger.is_open());
+        self.book(index, at, out, |ledger, closed| ledger.proven_zero(at, tail, closed));
+        if let Some(run) = self.runs.get_mut(index).filter(|run| open && !run.is_live()) {
+            run.stop_counting(at.saturating_add(tail));
+        }
+    }
+
+    /// A unit that has been silent too long when it is stopped: what it gave since its last answer is in doubt.
+    pub(super) fn doubt_if_silent(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        let lost = self.capability(device).map(|capability| capability.telemetry.lost);
+        let alive = self.unit(device).and_then(|unit| unit.last_alive);
+        if let (Some(alive), Some(lost)) = (alive, lost)
+            && now.since(alive) >= lost
+        {
+            self.doubt(now, device, alive, out);
         }
     }
 

@@ -180,14 +180,14 @@ impl StopReason {
             Self::Overtemperature => "the unit is too hot",
             Self::Battery => "battery too low",
             Self::EmergencyStop => "STOP ALL",
-            Self::DaemonRestart => "the box restarted",
+            Self::DaemonRestart => "doseward was ended or restarted",
             Self::OperatorAbsent => "no sign of the operator",
             Self::BelowDeviceFloor => "below what the unit can run at",
             Self::StoppedAtDevice => "stopped at the gun itself",
             Self::StartedAtDevice => "started at the gun itself",
             Self::EpochEnded => "the unit has to start again from zero",
             Self::Guard => "stopped by the guard",
-            Self::OtherText => "another reason",
+            Self::OtherText => "see the alarms",
         }
     }
 }

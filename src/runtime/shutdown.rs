@@ -68,7 +68,7 @@ pub fn watch(
         loop {
             let (what, reason) = tokio::select! {
                 biased;
-                name = signals.next() => (name, StopReason::OtherText),
+                name = signals.next() => (name, StopReason::DaemonRestart),
                 present = guard.wait_for(|present| !*present) => {
                     drop(present);
                     ("the end of the parent process", StopReason::Guard)

@@ -66,6 +66,8 @@ struct Belief {
     /// Per step: highest intent (magnitude) and its seq.
     intents: BTreeMap<u8, Vec<(u64, u32)>>,
     setpoints: BTreeMap<(u8, u8), (u32, Mono)>,
+    /// Per output: when it last left zero, and the highest since the last stop before that.
+    bouts: BTreeMap<(u8, u8), (Mono, u32, u32)>,
     operator: BTreeMap<u8, Option<u32>>,
     /// First non-zero of the present bout, per step; and time used before it.
     on: BTreeMap<u8, (Option<Mono>, f64)>,
@@ -173,10 +175,15 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
     match output {
         Output::Stop { device, .. } => {
             reached.stops += 1;
+            // A stop resets the envelope: what rises after it needs an intent of its own.
+            for step in plan.steps.iter().filter(|step| step.device == *device) {
+                belief.intents.remove(&step.number);
+            }
             let channels: Vec<(u8, u8)> =
                 belief.setpoints.keys().filter(|(of, _)| *of == device.0).copied().collect();
             for key in channels {
                 belief.setpoints.insert(key, (0, at));
+                belief.bouts.remove(&key);
                 let step = step_of(plan, key.0, key.1);
                 let on = belief.on.entry(step.number).or_default();
                 if let Some(since) = on.0.take() {
@@ -213,7 +220,12 @@ fn read_entry(belief: &mut Belief, reached: &mut Reached, seq: u64, entry: &Entr
         Entry::Intent { step, to, .. } => {
             belief.intents.entry(*step).or_default().push((seq, to.intensity().magnitude()));
         }
-        Entry::IntentVoid { .. } => reached.voids += 1,
+        Entry::IntentVoid { intent, .. } => {
+            reached.voids += 1;
+            for intents in belief.intents.values_mut() {
+                intents.retain(|(seq, _)| *seq != intent.0);
+            }
+        }
         Entry::OperatorLimit { step, limit, .. } => {
             belief.operator.insert(*step, limit.map(Intensity::magnitude));
         }
@@ -259,6 +271,7 @@ fn law_1_2_4_5(
         let limit = belief.operator.get(&step.number).copied().flatten();
         assert!(limit.is_none_or(|limit| level <= limit), "law 1: above the operator's own limit");
         law_2(step, before, level, at.since(since));
+        law_2_program(belief, step, key, at, before, level);
         assert!(!belief.latched, "law 4: a rise while all is stopped");
         law_5(belief, at, key.0, step, level);
         reached.rises += 1;
@@ -294,6 +307,29 @@ fn law_2(step: &Step, before: u32, level: u32, passed: Duration) {
             assert!(passed >= Duration::from_millis(100) || before == 0, "law 2: {rise} µA after {passed:?}");
         }
     }
+}
+
+/// Law 2 for a program: from zero it climbs no faster than titration, or than its envelope in one second.
+fn law_2_program(belief: &mut Belief, step: &Step, key: (u8, u8), at: Mono, before: u32, level: u32) {
+    if step.stimulation.is_none_or(|stimulation| stimulation.cycle.is_none()) {
+        return;
+    }
+    let bout = belief.bouts.entry(key).or_insert((at, 0, 0));
+    if before == 0 {
+        *bout = (at, bout.2, bout.2);
+    }
+    let passed = at.since(bout.0).as_secs_f64();
+    // Up to the envelope of the bouts before: the ramp, not under 1 s. Above it: titration on the plateau.
+    let titrated = 5_000.0 * passed + 500.0;
+    // Whole increments of at most 2 mA: one at once, and the last one may overhang.
+    let ramped = (f64::from(bout.1) + 2_000.0) * passed + 2_000.0;
+    let most = if level <= bout.1 { titrated.max(ramped) } else { f64::from(bout.1) + titrated };
+    assert!(
+        f64::from(level) <= most,
+        "law 2: a program at {level} µA {passed} s after zero, envelope {}",
+        bout.1
+    );
+    bout.2 = bout.2.max(level);
 }
 
 /// Law 5: nothing rises while an interlock is open or its intent is not durable.
