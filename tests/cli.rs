@@ -1,12 +1,12 @@
 //! The command line as a person or a script meets it: whole processes, simulated units, real time.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::support::process::{Running, doseward, gone, printed, said, signal, text};
 
 const PLAN: &str = r#"
 schema = 1
@@ -62,103 +62,6 @@ impl Room {
         all.extend(["--sim", "--data", text(&data)]);
         doseward(&all)
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_doseward"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn doseward(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn printed(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// A session that runs, with what it says.
-struct Running {
-    parent: Child,
-    lines: Receiver<String>,
-    heard: Vec<String>,
-}
-
-impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut parent = command(arguments).spawn().unwrap();
-        let stderr = parent.stderr.take().unwrap();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { parent, lines, heard: Vec::new() }
-    }
-
-    /// Waits until it says something that holds `words`.
-    fn hears(&mut self, words: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    let found = line.contains(words);
-                    self.heard.push(line);
-                    if found {
-                        return;
-                    }
-                }
-                Err(error) => panic!("`{words}` was never said ({error}):\n{}", self.heard.join("\n")),
-            }
-        }
-    }
-
-    /// Waits for its end and returns its exit code, what it printed and everything it said.
-    fn over(mut self) -> (Option<i32>, String, String) {
-        let status = self.parent.wait().unwrap();
-        let mut out = String::new();
-        self.parent.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        self.heard.extend(self.lines.iter());
-        (status.code(), out, self.heard.join("\n"))
-    }
-
-    fn signal(&self, name: &str) {
-        signal(self.parent.id(), name);
-    }
-
-    /// Returns the process id of the part that drives the units.
-    fn daemon(&self) -> u32 {
-        let parent = self.parent.id();
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
-        let is_daemon = |pid: &&str| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"daemon"))
-        };
-        children.split_whitespace().find(is_daemon).expect("a daemon").parse().unwrap()
-    }
-}
-
-fn signal(pid: u32, name: &str) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
-}
-
-fn gone(pid: u32) -> bool {
-    // A process that nobody waited for is a zombie: it has ended.
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('Z')))
 }
 
 #[test]
@@ -230,7 +133,7 @@ fn an_unattended_rehearsal_completes_its_plan_and_leaves_a_note_and_a_sealed_rec
     assert!(printed(&room.record(&["show"])).contains("sealed, simulated"));
     let export = room.path("session.export");
     let exported = room.record(&["export", "last", "--to", text(&export)]);
-    assert_eq!(exported.status.code(), Some(0), "{}", crate::cli::said(&exported));
+    assert_eq!(exported.status.code(), Some(0), "{}", crate::support::process::said(&exported));
     assert_eq!(doseward(&["record", "verify", text(&export)]).status.code(), Some(0));
     let mut bytes = std::fs::read(&export).unwrap();
     let middle = bytes.len() / 2;

@@ -16,6 +16,7 @@
 
 mod architecture;
 mod cli;
+mod crash;
 mod hazards;
 mod laws;
 mod limits;
