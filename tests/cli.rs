@@ -154,7 +154,7 @@ fn a_second_process_is_refused_naming_the_holder_and_a_signal_ends_the_first_in_
     first.signal("-TERM");
     let (code, note, said) = first.over();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("Ended by SIGTERM: every unit was stopped first."), "{said}");
+    assert!(said.contains("Ended by SIGTERM: every unit was told to stop first."), "{said}");
     assert!(said.contains("zero, confirmed in"), "{said}");
     assert!(said.contains("The record is sealed."), "{said}");
     assert!(note.contains("C-0001"), "{note}");

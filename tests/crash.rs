@@ -12,8 +12,8 @@ use doseward::record::store::Reader;
 
 use crate::support::process::{Running, data, doseward, in_parallel, judged, printed, signal, text};
 
-/// The session of `short.toml` lasts this long from its greeting.
-const SESSION: Duration = Duration::from_millis(12_500);
+/// The session of `short.toml` gives output until shortly before this, from its greeting.
+const SESSION: Duration = Duration::from_millis(11_500);
 
 /// Sessions at a time: they mostly wait.
 const WIDTH: usize = 6;
@@ -80,7 +80,8 @@ fn killed(after: Duration) -> Kill {
     let clock = Clock::start();
     let mut journal = Journal::open(&record).unwrap();
     let recovered = journal.recover(Stamp { mono: clock.now(), wall: clock.wall() }).unwrap();
-    kill.check(recovered.len() == 1, &format!("{} sessions were recovered", recovered.len()));
+    // A kill after the seal leaves nothing to recover.
+    kill.check(recovered.len() <= 1, &format!("{} sessions were recovered", recovered.len()));
     let reader = journal.reader().unwrap();
     kill.read(&reader);
     drop((reader, journal));

@@ -31,10 +31,12 @@ pub(crate) enum Next {
     Wait,
     /// Ask for this.
     Ask(Act),
-    /// Every step is over; whether all were completed.
+    /// Say this.
+    Say(String),
+    /// Every step is over.
     Over {
-        /// They were.
-        completed: bool,
+        /// Which were not completed and why; `None`: all were.
+        incomplete: Option<String>,
     },
     /// It cannot go on.
     GiveUp(String),
@@ -54,6 +56,8 @@ pub(crate) struct Autopilot {
     reason: Option<String>,
     resumed: u8,
     resuming: bool,
+    /// Steps whose early end has been said.
+    said: Vec<u8>,
 }
 
 impl Autopilot {
@@ -70,6 +74,7 @@ impl Autopilot {
             reason: None,
             resumed: 0,
             resuming: false,
+            said: Vec::new(),
         }
     }
 
@@ -80,9 +85,11 @@ impl Autopilot {
         }
         let open = snapshot.steps.iter().find(|view| !matches!(view.state, StepState::Ended(_)));
         let Some(view) = open else {
-            let completed = |view: &StepView| view.state == StepState::Ended(StopReason::Completed);
-            return Next::Over { completed: snapshot.steps.iter().all(completed) };
+            return Next::Over { incomplete: self.incomplete(snapshot) };
         };
+        if let Some(said) = self.ended_early(snapshot, view.number) {
+            return Next::Say(said);
+        }
         self.follow(view, snapshot.at);
         if self.asking || snapshot.at < self.not_before {
             return Next::Wait;
@@ -110,6 +117,33 @@ impl Autopilot {
         }
     }
 
+    /// Returns once, for a step that ended before its time, that it stays so and what follows.
+    fn ended_early(&mut self, snapshot: &Snapshot, following: u8) -> Option<String> {
+        let view =
+            snapshot.steps.iter().find(|view| early(view).is_some() && !self.said.contains(&view.number))?;
+        self.said.push(view.number);
+        let why = early(view).map_or("", StopReason::words);
+        Some(format!(
+            "{} ended before its time: {why}. It is not started again by itself; {} follows.",
+            first_upper(&self.name(view.number)),
+            self.name(following)
+        ))
+    }
+
+    fn incomplete(&self, snapshot: &Snapshot) -> Option<String> {
+        let early = snapshot.steps.iter().filter_map(|view| {
+            let name = self.name(view.number);
+            early(view).map(|reason| format!("{}: {}", name.trim_end_matches(','), reason.words()))
+        });
+        let early: Vec<String> = early.collect();
+        (!early.is_empty()).then(|| early.join("; "))
+    }
+
+    fn name(&self, number: u8) -> String {
+        let step = self.planned(number);
+        step.map_or_else(|| format!("step {number}"), |step| format!("step {number}, {},", step.place))
+    }
+
     /// Takes the verdict of the request made last.
     pub(crate) fn answered(&mut self, act: &Act, verdict: Option<&Verdict>, now: Mono) {
         self.asking = false;
@@ -128,11 +162,6 @@ impl Autopilot {
             }
             Some(Verdict::Refused(_)) | None => {}
         }
-    }
-
-    /// Returns the step it is at.
-    pub(crate) const fn step(&self) -> u8 {
-        self.step
     }
 
     fn follow(&mut self, view: &StepView, now: Mono) {
@@ -171,4 +200,23 @@ impl Autopilot {
         self.asking = true;
         Next::Ask(act)
     }
+}
+
+/// Returns why a step ended, when it was not completed.
+fn early(view: &StepView) -> Option<StopReason> {
+    match view.state {
+        StepState::Ended(StopReason::Completed) => None,
+        StepState::Ended(reason) => Some(reason),
+        StepState::Waiting
+        | StepState::Arming
+        | StepState::Armed
+        | StepState::Running
+        | StepState::Held
+        | StepState::Finishing => None,
+    }
+}
+
+fn first_upper(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
