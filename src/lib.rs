@@ -6,7 +6,7 @@
 //! # In four sentences
 //!
 //! 1. Everything that decides is a pure machine, `advance(now, input, out)` and `deadline()`: the
-//!    [governor](governor), each [driver], each [simulated device](sim). No clock, no I/O, no randomness of its own.
+//!    [governor], each [driver], each [simulated device](sim). No clock, no I/O, no randomness of its own.
 //! 2. Everything that waits is in one shell, [`runtime`].
 //! 3. A byte that raises output cannot be formed without the governor: drivers accept only
 //!    [`Cleared`](governor::Cleared) commands, and only drivers make packets.

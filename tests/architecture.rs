@@ -398,7 +398,10 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 /// A file that holds nothing but unit tests.
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.ends_with("_tests.rs") || path.contains("/tests/")
+    path.ends_with("/tests.rs")
+        || path.ends_with("_tests.rs")
+        || path.ends_with("/fakes.rs")
+        || path.contains("/tests/")
 }
 
 #[test]

@@ -227,3 +227,20 @@ fn sr_04_units_that_cannot_stop_themselves_are_refused_or_held_by_a_person() {
         );
     }
 }
+
+/// SR-19: two steps run at the same time only where the plan says that their electrodes may.
+#[test]
+fn sr_19_steps_that_may_not_run_together_are_armed_one_after_the_other() {
+    let mut plan = three_steps();
+    plan.together = vec![(1, 3)];
+    let mut bench = Bench::ready(plan);
+    bench.arm(1);
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 2 });
+    assert!(matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::State { .. }))));
+    bench.arm(3);
+    bench.act(Act::StopStep { step: 1 });
+    bench.act(Act::StopStep { step: 3 });
+    bench.pass(Duration::from_millis(100));
+    bench.arm(2);
+}

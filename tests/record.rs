@@ -126,6 +126,7 @@ fn plan() -> Plan {
         off: Duration::from_secs(30),
     };
     Plan {
+        together: Vec::new(),
         id: "knee-01".to_owned(),
         title: "Knee and low back, first visit".to_owned(),
         client: ClientCode::new("K-0417"),

@@ -303,14 +303,15 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
         profile,
         capability: unit.capability.clone(),
     });
-    let plan = Plan {
+    let mut plan = Plan {
+        together: Vec::new(),
         id: head.id.value,
         title: head.title,
         client: ClientCode::new(client?.value),
         devices: planned.collect(),
         steps: steps.into_iter().collect::<Option<_>>()?,
     };
-    step::advise_order(&plan, knowledge, gathered);
+    plan.together = step::together(&plan, knowledge, gathered);
     Some((plan, units))
 }
 

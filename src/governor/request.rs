@@ -142,7 +142,7 @@ impl Governor {
         if let Some(refusal) = self.arm_blocked(index, now) {
             return Verdict::Refused(refusal);
         }
-        if self.left(index, now).is_some_and(|(left, _)| left.is_zero()) {
+        if self.left(index, now).is_some_and(|(left, _)| left < super::tick::START_MIN) {
             return Verdict::Refused(Refusal::State { why: "The time of this step or area is used up." });
         }
         let Some((device, channel, step)) =
@@ -157,6 +157,11 @@ impl Governor {
         });
         if channel_busy {
             return Verdict::Refused(Refusal::State { why: "Another step uses this output. End it first." });
+        }
+        if self.beside_another(index) {
+            return Verdict::Refused(Refusal::State {
+                why: "It must not run beside the step that is in use. End that one first.",
+            });
         }
         let Some(unit) = self.unit_mut(device) else {
             return Verdict::Refused(Refusal::State { why: "There is no such unit." });
@@ -177,6 +182,20 @@ impl Governor {
         self.append(now, Entry::Armed { step, by, epoch }, out);
         self.bump();
         Verdict::Granted { target: None }
+    }
+
+    /// Returns whether a step in use may not give output at the same time as this one.
+    fn beside_another(&self, index: usize) -> bool {
+        let Some(number) = self.step(index).map(|step| step.number) else {
+            return true;
+        };
+        let in_use = self.plan.steps.iter().zip(&self.runs).enumerate();
+        in_use.filter(|(other, (_, run))| *other != index && (run.is_live() || run.ledger.is_open())).any(
+            |(_, (step, _))| {
+                let pair = (number.min(step.number), number.max(step.number));
+                !self.plan.together.contains(&pair)
+            },
+        )
     }
 
     fn set(

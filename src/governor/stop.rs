@@ -168,13 +168,15 @@ impl Governor {
         out: &mut Vec<Output>,
     ) {
         self.void_pending(now, index, Refusal::State { why: "The step is ending." }, out);
+        // Whoever asks late gets no fall: zero comes at or before the limit.
+        let time_to_fall = self.left(index, now).is_some_and(|(left, _)| left >= super::tick::FINISH_RAMP);
         let Some(run) = self.runs.get_mut(index) else {
             return;
         };
         if matches!(run.state, StepState::Finishing | StepState::Ended(_) | StepState::Waiting) {
             return;
         }
-        let falls = matches!(run.setpoint, Intensity::Current(_)) && !run.setpoint.is_zero();
+        let falls = time_to_fall && matches!(run.setpoint, Intensity::Current(_)) && !run.setpoint.is_zero();
         if falls {
             run.state = StepState::Finishing;
             run.program = None;

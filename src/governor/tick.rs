@@ -30,9 +30,11 @@ const STOP_PROOF: Duration = Duration::from_secs(1);
 /// A unit that is not ready this long after `Prepare` is stopped.
 const PREPARE_WITHIN: Duration = Duration::from_secs(5);
 /// Length of the ordinary end of a step.
-const FINISH_RAMP: Duration = Duration::from_millis(400);
+pub(crate) const FINISH_RAMP: Duration = Duration::from_millis(400);
 /// Zero is commanded this long before a duration limit, so that the unit is at zero when it comes.
 const FINISH_MARGIN: Duration = Duration::from_millis(300);
+/// Nothing is armed for less time than this: it would be all finish.
+pub(crate) const START_MIN: Duration = Duration::from_secs(1);
 /// Spacing of the updates of a finish.
 const FINISH_EVERY: Duration = Duration::from_millis(100);
 /// Outputs come down when the record has not been healthy for this long (design 4: within 5 s).

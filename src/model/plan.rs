@@ -48,6 +48,9 @@ pub struct Plan {
     pub devices: Vec<PlannedDevice>,
     /// What is done, in order.
     pub steps: Vec<Step>,
+    /// Pairs of step numbers that may give output at the same time; every other pair is run one after the other.
+    /// Two stimulation channels are four electrodes: each cross pair must be an allowed path (SR-19).
+    pub together: Vec<(u8, u8)>,
 }
 
 /// One unit a plan uses.

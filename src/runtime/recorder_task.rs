@@ -1,7 +1,7 @@
 //! The record's writer: one thread, a bounded queue, group commits.
 //!
 //! The thread drains what is waiting, appends it, commits once, and publishes the newest durable number. Whether the
-//! record is slow is judged at the other end ([`RecordQueue`]), for a thread stuck in a commit cannot say so.
+//! record is slow is judged at the other end (`RecordQueue`), for a thread stuck in a commit cannot say so.
 //!
 //! Invariants:
 //! - what is written is a prefix of what was appended: after a refused append or a lost item nothing more is appended

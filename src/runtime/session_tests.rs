@@ -99,6 +99,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
         capability: capability(),
     });
     let plan = Plan {
+        together: Vec::new(),
         id: "p".to_owned(),
         title: "P".to_owned(),
         client: ClientCode::new("C-1"),

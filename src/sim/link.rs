@@ -13,9 +13,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Delivered, SimDevice, SimEvent, SimInput, SimOutput};
+use super::{Delivered, Seeded, SimDevice, SimEvent, SimInput, SimOutput};
 use crate::model::packet::Endpoint;
-use crate::units::{Mono, duration_micros};
+use crate::units::Mono;
 
 /// Most messages on their way in one direction; a message beyond that is lost.
 const IN_FLIGHT_MAX: usize = 512;
@@ -35,12 +35,6 @@ pub struct LinkFaults {
     pub corrupt_per_mille: u16,
     /// Messages that may be overtaken, per thousand; no effect on an ordered link.
     pub reorder_per_mille: u16,
-}
-
-/// A small seeded source of numbers (splitmix64). Not for secrets.
-#[derive(Clone, Debug)]
-pub struct Random {
-    state: u64,
 }
 
 /// One message on a link.
@@ -69,7 +63,7 @@ pub struct Arrival {
 pub struct Link {
     faults: LinkFaults,
     ordered: bool,
-    random: Random,
+    random: Seeded,
     queue: BTreeMap<(Mono, u64), Arrival>,
     count: u64,
     newest: Mono,
@@ -98,45 +92,13 @@ pub struct Unit<D: SimDevice + ?Sized> {
     outputs: Vec<SimOutput>,
 }
 
-impl Random {
-    /// Makes a source from a seed.
-    pub const fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// Returns the next number.
-    pub fn draw(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Returns a number below `bound`; 0 when `bound` is 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.draw().checked_rem(bound).unwrap_or(0)
-    }
-
-    /// Returns true `per_mille` times in a thousand.
-    pub fn chance(&mut self, per_mille: u16) -> bool {
-        self.below(1000) < u64::from(per_mille)
-    }
-
-    /// Returns a span between `low` and `high`, to the microsecond.
-    pub fn span(&mut self, low: Duration, high: Duration) -> Duration {
-        let width = duration_micros(high.saturating_sub(low));
-        low.saturating_add(Duration::from_micros(self.below(width.saturating_add(1))))
-    }
-}
-
 impl Link {
     /// Makes one direction. `ordered`: a serial line, which never reorders.
     pub fn new(faults: LinkFaults, ordered: bool, seed: u64) -> Self {
         Self {
             faults,
             ordered,
-            random: Random::new(seed),
+            random: Seeded::new(seed),
             queue: BTreeMap::new(),
             count: 0,
             newest: Mono::ORIGIN,
@@ -207,11 +169,11 @@ impl Link {
 impl<D: SimDevice + ?Sized> Unit<D> {
     /// Puts a device behind a link. `ordered`: a serial line.
     pub fn new(device: Box<D>, faults: LinkFaults, ordered: bool, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = Seeded::new(seed);
         Self {
             device,
-            up: Link::new(faults, ordered, random.draw()),
-            down: Link::new(faults, ordered, random.draw()),
+            up: Link::new(faults, ordered, random.next()),
+            down: Link::new(faults, ordered, random.next()),
             connected: false,
             outputs: Vec::new(),
         }

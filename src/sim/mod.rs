@@ -11,7 +11,7 @@ pub mod world;
 use std::time::Duration;
 
 use crate::model::packet::Endpoint;
-use crate::units::Mono;
+use crate::units::{Mono, duration_micros};
 
 /// One simulated unit.
 pub trait SimDevice: Send {
@@ -130,5 +130,16 @@ impl Seeded {
     /// Returns a number from 0 to `n` − 1; 0 when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         self.next().checked_rem(n).unwrap_or(0)
+    }
+
+    /// Returns true `per_mille` times in a thousand.
+    pub fn chance(&mut self, per_mille: u16) -> bool {
+        self.below(1000) < u64::from(per_mille)
+    }
+
+    /// Returns a span between `low` and `high`, to the microsecond.
+    pub fn span(&mut self, low: Duration, high: Duration) -> Duration {
+        let width = duration_micros(high.saturating_sub(low));
+        low.saturating_add(Duration::from_micros(self.below(width.saturating_add(1))))
     }
 }

@@ -19,8 +19,9 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Seeded;
 use super::SimEvent;
-use super::link::{LinkFaults, Random};
+use super::link::LinkFaults;
 use crate::units::{UnitError, parse_duration};
 
 /// A simulated world.
@@ -166,7 +167,7 @@ pub enum EventError {
 impl World {
     /// Makes a faulty world of one stimulator and one gun: rough links, and faults in the first two minutes.
     pub fn seeded(seed: u64) -> Self {
-        let mut random = Random::new(seed);
+        let mut random = Seeded::new(seed);
         let stimulator = UnitKind::Stimulator { model: StimulatorModel::P24, serial: "SIM-P24-1".to_owned() };
         let gun = UnitKind::Gun {
             profile: "theragun-g4".to_owned(),
@@ -188,11 +189,11 @@ impl World {
     /// Returns the seed of the unit at `index`: one unit's course does not depend on the others.
     pub fn unit_seed(&self, index: usize) -> u64 {
         let offset = u64::try_from(index).unwrap_or(u64::MAX).saturating_add(1);
-        Random::new(self.seed ^ offset.wrapping_mul(0xD6E8_FEB8_6659_FD93)).draw()
+        Seeded::new(self.seed ^ offset.wrapping_mul(0xD6E8_FEB8_6659_FD93)).next()
     }
 }
 
-fn seeded_link(random: &mut Random) -> LinkFaults {
+fn seeded_link(random: &mut Seeded) -> LinkFaults {
     let mut rate = |most: u64| u16::try_from(random.below(most)).unwrap_or(0);
     LinkFaults {
         drop_per_mille: rate(30),
@@ -204,7 +205,7 @@ fn seeded_link(random: &mut Random) -> LinkFaults {
     }
 }
 
-fn seeded_events(random: &mut Random, kind: &UnitKind) -> Vec<(Duration, WorldEvent)> {
+fn seeded_events(random: &mut Seeded, kind: &UnitKind) -> Vec<(Duration, WorldEvent)> {
     let mut events = Vec::new();
     for _ in 0..random.below(6) {
         let at = random.span(Duration::from_secs(2), Duration::from_secs(120));

@@ -97,6 +97,8 @@ struct Seeker {
     scanning: Option<Adapter>,
     /// A device that may be connected, or connecting, without being of use.
     unclean: Option<Peripheral>,
+    /// The bus has died under us; it never heals in this process.
+    bus_dead: bool,
 }
 
 /// The connections to the bus.
@@ -146,6 +148,7 @@ impl Ble {
             radio: None,
             scanning: None,
             unclean: None,
+            bus_dead: false,
         };
         Self { seeker, link: None }
     }
@@ -361,6 +364,10 @@ impl Transport for Ble {
     async fn connect(&mut self) -> Result<(), LinkError> {
         // A link that was lost is not closed first: if it is still up after all, the stop gets through sooner.
         self.link = None;
+        // The library's own connection would keep every call waiting.
+        if self.seeker.bus_dead {
+            return Err(LinkError::BusDead);
+        }
         self.seeker.clean_up().await?;
         match self.seeker.establish().await {
             Ok(live) => {
@@ -387,6 +394,7 @@ impl Transport for Ble {
             written,
             Err(LinkError::Gone { .. } | LinkError::NotConnected { .. } | LinkError::BusDead)
         ) {
+            self.seeker.bus_dead |= matches!(written, Err(LinkError::BusDead));
             self.link = None;
         }
         written
@@ -397,7 +405,8 @@ impl Transport for Ble {
             return Err(self.not_connected());
         };
         let received = live.next().await;
-        if received.is_err() {
+        if let Err(error) = &received {
+            self.seeker.bus_dead |= matches!(error, LinkError::BusDead);
             self.link = None;
         }
         received

@@ -136,6 +136,7 @@ pub fn three_steps() -> Plan {
         chain: LimitChain::default(),
     };
     Plan {
+        together: vec![(1, 2), (1, 3), (2, 3)],
         id: "three-steps".to_owned(),
         title: "Three steps".to_owned(),
         client: ClientCode::new("C-1"),

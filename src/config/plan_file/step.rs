@@ -126,17 +126,21 @@ pub(super) fn judge(
     })
 }
 
-/// Says which steps must not give output at the same time: a pair across their electrodes would be a forbidden path.
-pub(super) fn advise_order(plan: &Plan, knowledge: &Knowledge, gathered: &mut Gathered) {
-    let pads = |step: &Step| match &step.applicator {
-        Applicator::Electrodes(pair) => pair.to_vec(),
-        Applicator::Attachment(_) => Vec::new(),
-    };
+/// Returns the pairs of steps that may give output at the same time: stimulation channels whose electrodes are allowed
+/// paths across (SR-19). Percussion runs alone: what it adds to another stimulus is not judged yet (SR-25).
+pub(super) fn together(plan: &Plan, knowledge: &Knowledge, gathered: &mut Gathered) -> Vec<(u8, u8)> {
+    let mut allowed = Vec::new();
     for (position, one) in plan.steps.iter().enumerate() {
         for other in plan.steps.iter().skip(position.saturating_add(1)) {
-            let others = pads(other);
-            let apart = |pad: &Electrode| others.iter().any(|it| knowledge.areas.cross(pad, it).is_none());
-            if pads(one).iter().any(apart) {
+            let (Applicator::Electrodes(ours), Applicator::Electrodes(theirs)) =
+                (&one.applicator, &other.applicator)
+            else {
+                continue;
+            };
+            let crosses = |pad: &Electrode| theirs.iter().all(|it| knowledge.areas.cross(pad, it).is_some());
+            if ours.iter().all(crosses) {
+                allowed.push((one.number, other.number));
+            } else {
                 gathered.advice.push(format!(
                     "steps {} and {}: never at the same time; their electrodes together would be a path that is not allowed",
                     one.number, other.number
@@ -144,6 +148,7 @@ pub(super) fn advise_order(plan: &Plan, knowledge: &Knowledge, gathered: &mut Ga
             }
         }
     }
+    allowed
 }
 
 impl<'t> Raw<'t> {
