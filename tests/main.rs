@@ -17,6 +17,7 @@
 mod architecture;
 mod cli;
 mod crash;
+mod faults;
 mod hazards;
 mod laws;
 mod limits;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::governor::{Act, Refusal, Snapshot, StepState, StepView, Verdict};
-use crate::model::command::Intensity;
+use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
 use crate::model::session::StopReason;
 use crate::units::Mono;
@@ -20,6 +20,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// A step that makes no progress for this long is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// A unit that has not proven its stop is waited for this long: nobody is here to stop it by hand.
+const UNPROVEN_AFTER: Duration = Duration::from_secs(8);
 
 /// Holds of one step that are resumed.
 const RESUMES_MAX: u8 = 3;
@@ -56,6 +59,8 @@ pub(crate) struct Autopilot {
     reason: Option<String>,
     resumed: u8,
     resuming: bool,
+    /// The unit whose stop has to be proven first, and since when it was so.
+    unproven: Option<(DeviceId, Mono)>,
     /// Steps whose early end has been said.
     said: Vec<u8>,
 }
@@ -74,6 +79,7 @@ impl Autopilot {
             reason: None,
             resumed: 0,
             resuming: false,
+            unproven: None,
             said: Vec::new(),
         }
     }
@@ -130,7 +136,8 @@ impl Autopilot {
         ))
     }
 
-    fn incomplete(&self, snapshot: &Snapshot) -> Option<String> {
+    /// Returns which steps ended before their time, and why.
+    pub(crate) fn incomplete(&self, snapshot: &Snapshot) -> Option<String> {
         let early = snapshot.steps.iter().filter_map(|view| {
             let name = self.name(view.number);
             early(view).map(|reason| format!("{}: {}", name.trim_end_matches(','), reason.words()))
@@ -150,6 +157,7 @@ impl Autopilot {
         self.not_before = now.saturating_add(AGAIN_AFTER);
         match verdict {
             Some(Verdict::Granted { .. }) => {
+                self.unproven = None;
                 self.read_back |= matches!(act, Act::ReadBack { .. });
                 // The next snapshot shows what came of it.
                 self.not_before = now.saturating_add(AGAIN_AFTER / 5);
@@ -159,6 +167,9 @@ impl Autopilot {
             }
             Some(Verdict::Refused(Refusal::Limit { allowed, .. })) if !allowed.is_zero() => {
                 self.goal = Some(*allowed);
+            }
+            Some(Verdict::Refused(Refusal::NotProven { device })) => {
+                self.unproven = Some(self.unproven.map_or((*device, now), |(_, since)| (*device, since)));
             }
             Some(Verdict::Refused(_)) | None => {}
         }
@@ -194,8 +205,15 @@ impl Autopilot {
 
     /// Asks, unless the same state has refused for too long.
     fn ask(&mut self, act: Act) -> Next {
+        if let Some((device, since)) = self.unproven
+            && self.not_before.since(since) > UNPROVEN_AFTER
+        {
+            let unit = self.plan.devices.get(usize::from(device.0)).map_or("a unit", |unit| &unit.label);
+            let name = self.name(self.step);
+            return Next::GiveUp(format!("{name} cannot follow while {unit} has not proven that it stopped"));
+        }
         if self.not_before.since(self.since) > STUCK_AFTER {
-            return Next::GiveUp(format!("step {} was refused for a minute", self.step));
+            return Next::GiveUp(format!("{} was refused for a minute", self.name(self.step)));
         }
         self.asking = true;
         Next::Ask(act)

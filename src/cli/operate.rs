@@ -210,7 +210,7 @@ impl Screen<'_> {
         let said = match answer {
             // A sign of presence asks for nothing, so there is nothing to say about it.
             _ if *act == Act::Present => None,
-            Ok(verdict) => words::verdict(verdict),
+            Ok(verdict) => words::verdict(self.plan, verdict),
             Err(unanswered) => Some(unanswered.to_string()),
         };
         // An autopilot asks again and again; its refusals are said once.
@@ -247,7 +247,10 @@ impl Screen<'_> {
                 Next::Ask(act) => self.ask(act, snapshot),
                 Next::Say(said) => self.say(&said),
                 Next::Over { incomplete } => self.over(incomplete),
-                Next::GiveUp(why) => self.over(Some(why)),
+                Next::GiveUp(why) => {
+                    let early = autopilot.incomplete(snapshot).map_or(String::new(), |early| early + "; ");
+                    self.over(Some(early + &why));
+                }
             }
         }
     }

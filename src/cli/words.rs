@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::alarm::{Alarm, Cause, Priority};
-use crate::governor::{Entry, Phase, Snapshot, StepState, StepView, StopView, UnitView, Verdict};
+use crate::governor::{Entry, Phase, Refusal, Snapshot, StepState, StepView, StopView, UnitView, Verdict};
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::dose::{Dose, Evidence};
 use crate::model::plan::{Plan, Step};
@@ -187,13 +187,17 @@ pub(crate) fn unproven(plan: &Plan, device: DeviceId) -> String {
 }
 
 /// Returns what a verdict says; a plain grant says where it goes.
-pub(crate) fn verdict(verdict: &Verdict) -> Option<String> {
+pub(crate) fn verdict(plan: &Plan, verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Granted { target: Some(target) } => Some(format!("Goes to {target}.")),
         Verdict::Granted { target: None } => None,
         Verdict::NeedsReason { asked, usual } => {
             Some(format!("{asked} is above what is usual ({usual}). It needs a reason; nothing has changed."))
         }
+        Verdict::Refused(Refusal::NotProven { device }) => Some(format!(
+            "Not now: {} has not proven that it stopped. Stop it by hand and see that it stopped.",
+            label(plan, *device)
+        )),
         Verdict::Refused(refusal) => Some(refusal.to_string()),
     }
 }

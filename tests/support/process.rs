@@ -108,10 +108,10 @@ pub fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// Judges a record against the truth; returns the verdict's table, and whether nothing was found.
-pub fn judged(record: &Path, truth: &Path) -> (bool, String) {
+/// Judges a record against the truth; returns whether they agree, and the table.
+pub fn judged(record: &Path, truth: &Path, more: &[&str]) -> (bool, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/compare.py");
-    let judged = Command::new("python3").arg(script).args([record, truth]).output().unwrap();
+    let judged = Command::new("python3").arg(script).args([record, truth]).args(more).output().unwrap();
     (judged.status.success(), format!("{}{}", printed(&judged), said(&judged)))
 }
 
