@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::process::{Running, doseward, gone, printed, said, signal, text};
+use crate::support::process::{Running, doseward, gone, in_parallel, printed, said, signal, text};
 
 const PLAN: &str = r#"
 schema = 1
@@ -193,4 +193,85 @@ fn a_parent_that_is_killed_takes_the_session_down_in_order() {
     assert!(printed(&room.record(&["show"])).contains("sealed"), "the record is not sealed");
     let note = printed(&room.record(&["show", "last"]));
     assert!(note.contains("guard"), "{note}");
+}
+
+/// Waits until the truth shows output of `unit`, ends the session with `end`, and returns what was said and how long the
+/// unit's output went on after it.
+fn output_after(
+    session: Running,
+    truth: &std::path::Path,
+    unit: &str,
+    end: impl Fn(&Running),
+) -> (Option<i32>, String, Duration) {
+    let changes = || {
+        let text = std::fs::read_to_string(truth).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let own = lines.filter(|line| line["unit"] == unit && line["channel"] == 0);
+        own.map(|line| (line["t_us"].as_u64().unwrap(), line["on_us"].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    let late = Instant::now() + Duration::from_secs(60);
+    while changes().last().is_none_or(|(_, on_us)| *on_us < 300_000) {
+        if Instant::now() > late {
+            session.signal("-TERM");
+            panic!("{unit} never gave output: {}", session.over().2);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let clock = doseward::clock::Clock::start();
+    let at = clock.monotonic_us(clock.now());
+    end(&session);
+    let (code, _, said) = session.over();
+    let total = changes().last().unwrap().1;
+    // The first line that already holds all of the output.
+    let zero = changes().iter().find(|(_, on_us)| *on_us == total).unwrap().0;
+    (code, said, Duration::from_micros(zero.saturating_sub(at)))
+}
+
+fn on_truth(plan: &str, room: &Room) -> (Running, PathBuf) {
+    let (plan, truth, given) = (crate::support::process::data(plan), room.path("truth"), room.path("data"));
+    let arguments =
+        ["run", text(&plan), "--sim", "--unattended", "--data", text(&given), "--truth", text(&truth)];
+    (Running::start(&arguments), truth)
+}
+
+#[test]
+fn every_ending_signal_stops_the_units_at_once_and_seals_the_record() {
+    let signals = ["INT", "TERM", "HUP", "QUIT", "TSTP"];
+    let plans = [("plans/stimulator-first.toml", "Stimulator A"), ("plans/gun-first.toml", "Gun 1")];
+    let cases: Vec<_> = signals.iter().flat_map(|signal| plans.map(|plan| (*signal, plan))).collect();
+    let wrong = in_parallel(&cases, cases.len(), |(name, (plan, unit))| {
+        let room = Room::new(1);
+        let (session, truth) = on_truth(plan, &room);
+        let (code, said, after) =
+            output_after(session, &truth, unit, |session| session.signal(&format!("-{name}")));
+        println!("SIG{name}, {unit}: output ended {} ms after it", after.as_millis());
+        let sealed = printed(&room.record(&["show"])).contains("sealed");
+        let words = said.contains(&format!("Ended by SIG{name}: every unit was told to stop first."));
+        let soon = after < Duration::from_millis(1500);
+        let well = code == Some(1) && sealed && words && soon;
+        (!well).then(|| format!("SIG{name}, {unit}: {code:?}, sealed {sealed}, after {after:?}\n{said}"))
+    });
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A panic: the units are told to stop before the process ends, and its death is said.
+#[cfg(feature = "defects")]
+#[test]
+fn a_defect_of_doseward_stops_the_units_and_is_said_plainly() {
+    let plans = [("plans/stimulator-first.toml", "Stimulator A"), ("plans/gun-first.toml", "Gun 1")];
+    for (plan, unit) in plans {
+        let room = Room::new(1);
+        let (plan, truth, given) =
+            (crate::support::process::data(plan), room.path("truth"), room.path("data"));
+        let arguments =
+            ["run", text(&plan), "--sim", "--unattended", "--data", text(&given), "--truth", text(&truth)];
+        let session = Running::start_with(&arguments, &[("DOSEWARD_PANIC_AFTER_MS", "5000")]);
+        let (code, said, after) = output_after(session, &truth, unit, |_| ());
+        println!("{unit}: output ended {} ms after it was seen", after.as_millis());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("has died (a defect of doseward)"), "{said}");
+        // The gun has no time-out of its own and would run on; its step lasts 10 s.
+        assert!(after < Duration::from_secs(7), "{unit}: {after:?}: {said}");
+    }
 }

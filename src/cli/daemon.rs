@@ -218,7 +218,11 @@ impl Daemon {
                 (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
             }
         };
-        let operated = operate(session, &loaded.plan, clock, operator, repaints).await;
+        let operated = tokio::select! {
+            biased;
+            never = panic_when_asked() => match never {},
+            operated = operate(session, &loaded.plan, clock, operator, repaints) => operated,
+        };
         let signal = *ended_by.borrow();
         conclude(&loaded.plan, &operated, signal)
     }
@@ -284,6 +288,23 @@ fn conclude(plan: &Plan, operated: &Operated, signal: Option<&'static str>) -> O
         fault(words::unproven(plan, device));
     }
     if failed { Outcome::Failed } else { Outcome::Done }
+}
+
+/// Panics after `DOSEWARD_PANIC_AFTER_MS`: a test sees what a defect of doseward does to the units.
+#[cfg(feature = "defects")]
+#[expect(clippy::panic, reason = "this is the seeded defect")]
+async fn panic_when_asked() -> std::convert::Infallible {
+    let after = std::env::var("DOSEWARD_PANIC_AFTER_MS").ok().and_then(|text| text.parse().ok());
+    match after.map(Duration::from_millis) {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
+    }
+    panic!("seeded");
+}
+
+#[cfg(not(feature = "defects"))]
+async fn panic_when_asked() -> std::convert::Infallible {
+    std::future::pending().await
 }
 
 /// Reads the parent's pipe; its end is the parent's end.

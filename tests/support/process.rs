@@ -37,7 +37,12 @@ pub struct Running {
 
 impl Running {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut parent = command(arguments).spawn().unwrap();
+        Self::start_with(arguments, &[])
+    }
+
+    /// Starts it with more in its environment.
+    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut parent = command(arguments).envs(environment.iter().copied()).spawn().unwrap();
         let stderr = parent.stderr.take().unwrap();
         let (sender, lines) = channel();
         std::thread::spawn(move || {
