@@ -1,12 +1,12 @@
 //! The command line as a person or a script meets it: whole processes, simulated units, real time.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::support::process::{Running, doseward, gone, in_parallel, printed, said, signal, text};
 
 const PLAN: &str = r#"
 schema = 1
@@ -62,103 +62,6 @@ impl Room {
         all.extend(["--sim", "--data", text(&data)]);
         doseward(&all)
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_doseward"));
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn doseward(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-fn printed(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// A session that runs, with what it says.
-struct Running {
-    parent: Child,
-    lines: Receiver<String>,
-    heard: Vec<String>,
-}
-
-impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut parent = command(arguments).spawn().unwrap();
-        let stderr = parent.stderr.take().unwrap();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { parent, lines, heard: Vec::new() }
-    }
-
-    /// Waits until it says something that holds `words`.
-    fn hears(&mut self, words: &str) {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    let found = line.contains(words);
-                    self.heard.push(line);
-                    if found {
-                        return;
-                    }
-                }
-                Err(error) => panic!("`{words}` was never said ({error}):\n{}", self.heard.join("\n")),
-            }
-        }
-    }
-
-    /// Waits for its end and returns its exit code, what it printed and everything it said.
-    fn over(mut self) -> (Option<i32>, String, String) {
-        let status = self.parent.wait().unwrap();
-        let mut out = String::new();
-        self.parent.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        self.heard.extend(self.lines.iter());
-        (status.code(), out, self.heard.join("\n"))
-    }
-
-    fn signal(&self, name: &str) {
-        signal(self.parent.id(), name);
-    }
-
-    /// Returns the process id of the part that drives the units.
-    fn daemon(&self) -> u32 {
-        let parent = self.parent.id();
-        let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
-        let is_daemon = |pid: &&str| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"daemon"))
-        };
-        children.split_whitespace().find(is_daemon).expect("a daemon").parse().unwrap()
-    }
-}
-
-fn signal(pid: u32, name: &str) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
-}
-
-fn gone(pid: u32) -> bool {
-    // A process that nobody waited for is a zombie: it has ended.
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .map_or(true, |stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('Z')))
 }
 
 #[test]
@@ -230,7 +133,7 @@ fn an_unattended_rehearsal_completes_its_plan_and_leaves_a_note_and_a_sealed_rec
     assert!(printed(&room.record(&["show"])).contains("sealed, simulated"));
     let export = room.path("session.export");
     let exported = room.record(&["export", "last", "--to", text(&export)]);
-    assert_eq!(exported.status.code(), Some(0), "{}", crate::cli::said(&exported));
+    assert_eq!(exported.status.code(), Some(0), "{}", crate::support::process::said(&exported));
     assert_eq!(doseward(&["record", "verify", text(&export)]).status.code(), Some(0));
     let mut bytes = std::fs::read(&export).unwrap();
     let middle = bytes.len() / 2;
@@ -251,7 +154,7 @@ fn a_second_process_is_refused_naming_the_holder_and_a_signal_ends_the_first_in_
     first.signal("-TERM");
     let (code, note, said) = first.over();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("Ended by SIGTERM: every unit was stopped first."), "{said}");
+    assert!(said.contains("Ended by SIGTERM: every unit was told to stop first."), "{said}");
     assert!(said.contains("zero, confirmed in"), "{said}");
     assert!(said.contains("The record is sealed."), "{said}");
     assert!(note.contains("C-0001"), "{note}");
@@ -290,4 +193,85 @@ fn a_parent_that_is_killed_takes_the_session_down_in_order() {
     assert!(printed(&room.record(&["show"])).contains("sealed"), "the record is not sealed");
     let note = printed(&room.record(&["show", "last"]));
     assert!(note.contains("guard"), "{note}");
+}
+
+/// Waits until the truth shows output of `unit`, ends the session with `end`, and returns what was said and how long the
+/// unit's output went on after it.
+fn output_after(
+    session: Running,
+    truth: &std::path::Path,
+    unit: &str,
+    end: impl Fn(&Running),
+) -> (Option<i32>, String, Duration) {
+    let changes = || {
+        let text = std::fs::read_to_string(truth).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let own = lines.filter(|line| line["unit"] == unit && line["channel"] == 0);
+        own.map(|line| (line["t_us"].as_u64().unwrap(), line["on_us"].as_u64().unwrap())).collect::<Vec<_>>()
+    };
+    let late = Instant::now() + Duration::from_secs(60);
+    while changes().last().is_none_or(|(_, on_us)| *on_us < 300_000) {
+        if Instant::now() > late {
+            session.signal("-TERM");
+            panic!("{unit} never gave output: {}", session.over().2);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let clock = doseward::clock::Clock::start();
+    let at = clock.monotonic_us(clock.now());
+    end(&session);
+    let (code, _, said) = session.over();
+    let total = changes().last().unwrap().1;
+    // The first line that already holds all of the output.
+    let zero = changes().iter().find(|(_, on_us)| *on_us == total).unwrap().0;
+    (code, said, Duration::from_micros(zero.saturating_sub(at)))
+}
+
+fn on_truth(plan: &str, room: &Room) -> (Running, PathBuf) {
+    let (plan, truth, given) = (crate::support::process::data(plan), room.path("truth"), room.path("data"));
+    let arguments =
+        ["run", text(&plan), "--sim", "--unattended", "--data", text(&given), "--truth", text(&truth)];
+    (Running::start(&arguments), truth)
+}
+
+#[test]
+fn every_ending_signal_stops_the_units_at_once_and_seals_the_record() {
+    let signals = ["INT", "TERM", "HUP", "QUIT", "TSTP"];
+    let plans = [("plans/stimulator-first.toml", "Stimulator A"), ("plans/gun-first.toml", "Gun 1")];
+    let cases: Vec<_> = signals.iter().flat_map(|signal| plans.map(|plan| (*signal, plan))).collect();
+    let wrong = in_parallel(&cases, cases.len(), |(name, (plan, unit))| {
+        let room = Room::new(1);
+        let (session, truth) = on_truth(plan, &room);
+        let (code, said, after) =
+            output_after(session, &truth, unit, |session| session.signal(&format!("-{name}")));
+        println!("SIG{name}, {unit}: output ended {} ms after it", after.as_millis());
+        let sealed = printed(&room.record(&["show"])).contains("sealed");
+        let words = said.contains(&format!("Ended by SIG{name}: every unit was told to stop first."));
+        let soon = after < Duration::from_millis(1500);
+        let well = code == Some(1) && sealed && words && soon;
+        (!well).then(|| format!("SIG{name}, {unit}: {code:?}, sealed {sealed}, after {after:?}\n{said}"))
+    });
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// A panic: the units are told to stop before the process ends, and its death is said.
+#[cfg(feature = "defects")]
+#[test]
+fn a_defect_of_doseward_stops_the_units_and_is_said_plainly() {
+    let plans = [("plans/stimulator-first.toml", "Stimulator A"), ("plans/gun-first.toml", "Gun 1")];
+    for (plan, unit) in plans {
+        let room = Room::new(1);
+        let (plan, truth, given) =
+            (crate::support::process::data(plan), room.path("truth"), room.path("data"));
+        let arguments =
+            ["run", text(&plan), "--sim", "--unattended", "--data", text(&given), "--truth", text(&truth)];
+        let session = Running::start_with(&arguments, &[("DOSEWARD_PANIC_AFTER_MS", "5000")]);
+        let (code, said, after) = output_after(session, &truth, unit, |_| ());
+        println!("{unit}: output ended {} ms after it was seen", after.as_millis());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("has died (a defect of doseward)"), "{said}");
+        // The gun has no time-out of its own and would run on; its step lasts 10 s.
+        assert!(after < Duration::from_secs(7), "{unit}: {after:?}: {said}");
+    }
 }

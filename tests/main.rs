@@ -16,6 +16,8 @@
 
 mod architecture;
 mod cli;
+mod crash;
+mod faults;
 mod hazards;
 mod laws;
 mod limits;

@@ -128,7 +128,7 @@ impl Cause {
                 format!("{unit} was started by its own button. Stop was sent; the time counts.")
             }
             Self::RaisedAtDevice => {
-                format!("{unit} was raised above its limit by its own button. Stop was sent.")
+                format!("{unit} was raised by its own button above what was set here. Stop was sent.")
             }
             Self::StoppedAtDevice => format!("{unit} was stopped by its own button."),
             Self::OperatorGone => {

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::governor::{Act, Refusal, Snapshot, StepState, StepView, Verdict};
-use crate::model::command::Intensity;
+use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
 use crate::model::session::StopReason;
 use crate::units::Mono;
@@ -20,6 +20,9 @@ const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// A step that makes no progress for this long is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// A unit that has not proven its stop is waited for this long: nobody is here to stop it by hand.
+const UNPROVEN_AFTER: Duration = Duration::from_secs(8);
 
 /// Holds of one step that are resumed.
 const RESUMES_MAX: u8 = 3;
@@ -31,10 +34,12 @@ pub(crate) enum Next {
     Wait,
     /// Ask for this.
     Ask(Act),
-    /// Every step is over; whether all were completed.
+    /// Say this.
+    Say(String),
+    /// Every step is over.
     Over {
-        /// They were.
-        completed: bool,
+        /// Which were not completed and why; `None`: all were.
+        incomplete: Option<String>,
     },
     /// It cannot go on.
     GiveUp(String),
@@ -54,6 +59,10 @@ pub(crate) struct Autopilot {
     reason: Option<String>,
     resumed: u8,
     resuming: bool,
+    /// The unit whose stop has to be proven first, and since when it was so.
+    unproven: Option<(DeviceId, Mono)>,
+    /// Steps whose early end has been said.
+    said: Vec<u8>,
 }
 
 impl Autopilot {
@@ -70,6 +79,8 @@ impl Autopilot {
             reason: None,
             resumed: 0,
             resuming: false,
+            unproven: None,
+            said: Vec::new(),
         }
     }
 
@@ -80,9 +91,11 @@ impl Autopilot {
         }
         let open = snapshot.steps.iter().find(|view| !matches!(view.state, StepState::Ended(_)));
         let Some(view) = open else {
-            let completed = |view: &StepView| view.state == StepState::Ended(StopReason::Completed);
-            return Next::Over { completed: snapshot.steps.iter().all(completed) };
+            return Next::Over { incomplete: self.incomplete(snapshot) };
         };
+        if let Some(said) = self.ended_early(snapshot, view.number) {
+            return Next::Say(said);
+        }
         self.follow(view, snapshot.at);
         if self.asking || snapshot.at < self.not_before {
             return Next::Wait;
@@ -110,12 +123,41 @@ impl Autopilot {
         }
     }
 
+    /// Returns once, for a step that ended before its time, that it stays so and what follows.
+    fn ended_early(&mut self, snapshot: &Snapshot, following: u8) -> Option<String> {
+        let view =
+            snapshot.steps.iter().find(|view| early(view).is_some() && !self.said.contains(&view.number))?;
+        self.said.push(view.number);
+        let why = early(view).map_or("", StopReason::words);
+        Some(format!(
+            "{} ended before its time: {why}. It is not started again by itself; {} follows.",
+            first_upper(&self.name(view.number)),
+            self.name(following)
+        ))
+    }
+
+    /// Returns which steps ended before their time, and why.
+    pub(crate) fn incomplete(&self, snapshot: &Snapshot) -> Option<String> {
+        let early = snapshot.steps.iter().filter_map(|view| {
+            let name = self.name(view.number);
+            early(view).map(|reason| format!("{}: {}", name.trim_end_matches(','), reason.words()))
+        });
+        let early: Vec<String> = early.collect();
+        (!early.is_empty()).then(|| early.join("; "))
+    }
+
+    fn name(&self, number: u8) -> String {
+        let step = self.planned(number);
+        step.map_or_else(|| format!("step {number}"), |step| format!("step {number}, {},", step.place))
+    }
+
     /// Takes the verdict of the request made last.
     pub(crate) fn answered(&mut self, act: &Act, verdict: Option<&Verdict>, now: Mono) {
         self.asking = false;
         self.not_before = now.saturating_add(AGAIN_AFTER);
         match verdict {
             Some(Verdict::Granted { .. }) => {
+                self.unproven = None;
                 self.read_back |= matches!(act, Act::ReadBack { .. });
                 // The next snapshot shows what came of it.
                 self.not_before = now.saturating_add(AGAIN_AFTER / 5);
@@ -126,13 +168,11 @@ impl Autopilot {
             Some(Verdict::Refused(Refusal::Limit { allowed, .. })) if !allowed.is_zero() => {
                 self.goal = Some(*allowed);
             }
+            Some(Verdict::Refused(Refusal::NotProven { device })) => {
+                self.unproven = Some(self.unproven.map_or((*device, now), |(_, since)| (*device, since)));
+            }
             Some(Verdict::Refused(_)) | None => {}
         }
-    }
-
-    /// Returns the step it is at.
-    pub(crate) const fn step(&self) -> u8 {
-        self.step
     }
 
     fn follow(&mut self, view: &StepView, now: Mono) {
@@ -165,10 +205,36 @@ impl Autopilot {
 
     /// Asks, unless the same state has refused for too long.
     fn ask(&mut self, act: Act) -> Next {
+        if let Some((device, since)) = self.unproven
+            && self.not_before.since(since) > UNPROVEN_AFTER
+        {
+            let unit = self.plan.devices.get(usize::from(device.0)).map_or("a unit", |unit| &unit.label);
+            let name = self.name(self.step);
+            return Next::GiveUp(format!("{name} cannot follow while {unit} has not proven that it stopped"));
+        }
         if self.not_before.since(self.since) > STUCK_AFTER {
-            return Next::GiveUp(format!("step {} was refused for a minute", self.step));
+            return Next::GiveUp(format!("{} was refused for a minute", self.name(self.step)));
         }
         self.asking = true;
         Next::Ask(act)
     }
+}
+
+/// Returns why a step ended, when it was not completed.
+fn early(view: &StepView) -> Option<StopReason> {
+    match view.state {
+        StepState::Ended(StopReason::Completed) => None,
+        StepState::Ended(reason) => Some(reason),
+        StepState::Waiting
+        | StepState::Arming
+        | StepState::Armed
+        | StepState::Running
+        | StepState::Held
+        | StepState::Finishing => None,
+    }
+}
+
+fn first_upper(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

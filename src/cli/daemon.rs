@@ -2,6 +2,7 @@
 //!
 //! Order: files, then the record, then the units. A record that cannot be written touches no device.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +15,12 @@ use crate::cli::keys::Keyboard;
 use crate::cli::operate::{Operated, Operator, operate};
 use crate::cli::record::outcome_of;
 use crate::cli::run::DRIVES_ONLY_SIMULATED;
-use crate::cli::{Outcome, chain, log_to_stderr, print, say};
+use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::Settings;
+use crate::model::command::DeviceId;
+use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
 use crate::record::entry::{SessionHead, Stamp};
@@ -215,9 +218,13 @@ impl Daemon {
                 (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
             }
         };
-        let operated = operate(session, &loaded.plan, clock, operator, repaints).await;
+        let operated = tokio::select! {
+            biased;
+            never = panic_when_asked() => match never {},
+            operated = operate(session, &loaded.plan, clock, operator, repaints) => operated,
+        };
         let signal = *ended_by.borrow();
-        conclude(&operated, signal)
+        conclude(&loaded.plan, &operated, signal)
     }
 
     fn operator(&self, loaded: &Loaded, session: &SessionHandle) -> std::io::Result<(Operator, bool)> {
@@ -248,40 +255,56 @@ impl Daemon {
     }
 }
 
-/// Says how the session ended.
-fn conclude(operated: &Operated, signal: Option<&'static str>) -> Outcome {
+/// Says how the session ended; what a person must do now comes last.
+fn conclude(plan: &Plan, operated: &Operated, signal: Option<&'static str>) -> Outcome {
     let mut failed = false;
     let mut fault = |text: String| {
         failed = true;
         say(&text);
     };
     if let Some(signal) = signal {
-        fault(format!("Ended by {signal}: every unit was stopped first."));
+        fault(format!("Ended by {signal}: every unit was told to stop first."));
     }
     for what in &operated.ended.faults {
-        fault(format!("{what}: every unit was stopped. Look at the client."));
+        fault(format!("{what}: every unit was told to stop. Look at the client."));
     }
+    if let Some(why) = &operated.incomplete {
+        fault(format!("The plan was not completed: {why}."));
+    }
+    let mut unproven: BTreeSet<DeviceId> = operated.ended.unproven.iter().copied().collect();
     match &operated.ended.session {
         None => {
             fault("The session ended without a seal: the record is completed at the next start.".to_owned())
         }
         Some(end) => {
-            for device in &end.unproven {
-                fault(format!(
-                    "Unit {} has NOT proven that it stopped. Lift it off and press its button, or pull its leads.",
-                    device.0.saturating_add(1)
-                ));
-            }
+            unproven.extend(&end.unproven);
             match &end.sealed {
                 Ok(hash) => say(&format!("The record is sealed. Last hash: {hash}")),
                 Err(why) => fault(format!("The record could not be sealed: {why}.")),
             }
         }
     }
-    if let Some(why) = &operated.incomplete {
-        fault(format!("The plan was not completed: {why}."));
+    for device in unproven {
+        fault(words::unproven(plan, device));
     }
     if failed { Outcome::Failed } else { Outcome::Done }
+}
+
+/// Panics after `DOSEWARD_PANIC_AFTER_MS`: a test sees what a defect of doseward does to the units.
+#[cfg(feature = "defects")]
+#[expect(clippy::panic, reason = "this is the seeded defect")]
+async fn panic_when_asked() -> std::convert::Infallible {
+    let after = std::env::var("DOSEWARD_PANIC_AFTER_MS").ok().and_then(|text| text.parse().ok());
+    match after.map(Duration::from_millis) {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
+    }
+    panic!("seeded");
+}
+
+#[cfg(not(feature = "defects"))]
+async fn panic_when_asked() -> std::convert::Infallible {
+    std::future::pending().await
 }
 
 /// Reads the parent's pipe; its end is the parent's end.

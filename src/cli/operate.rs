@@ -17,7 +17,8 @@ use crate::cli::autopilot::{Autopilot, Next};
 use crate::cli::keys::{self, Asked, Keyboard};
 use crate::cli::{say, words};
 use crate::clock::Clock;
-use crate::governor::{Act, Snapshot, StepState, Verdict};
+use crate::governor::{Act, Snapshot, StepState, StopView, Verdict};
+use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::StopReason;
 use crate::runtime::handle::{Event, SessionHandle, Unanswered};
@@ -29,6 +30,9 @@ const PAINT_EVERY: Duration = Duration::from_millis(200);
 
 /// Where lines cannot be repainted, at most one in this time.
 const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// What to do by hand is repeated this often while a stop is not proven.
+const WARN_EVERY: Duration = Duration::from_secs(5);
 
 /// A key press is a sign of presence for this long (SR-47).
 const PRESENCE: Duration = Duration::from_secs(3 * 60);
@@ -64,6 +68,8 @@ struct Screen<'a> {
     painted: bool,
     last_key: Option<Mono>,
     last_line: Option<(Mono, String)>,
+    /// When it was said last that a unit has not proven its stop.
+    warned: Option<Mono>,
     /// What the newest verdict said.
     refused: Option<String>,
     asking: FuturesUnordered<Asking>,
@@ -99,6 +105,7 @@ pub(crate) async fn operate(
         painted: false,
         last_key: Some(clock.now()),
         last_line: None,
+        warned: None,
         refused: None,
         asking: FuturesUnordered::new(),
         incomplete: None,
@@ -203,7 +210,7 @@ impl Screen<'_> {
         let said = match answer {
             // A sign of presence asks for nothing, so there is nothing to say about it.
             _ if *act == Act::Present => None,
-            Ok(verdict) => words::verdict(verdict),
+            Ok(verdict) => words::verdict(self.plan, verdict),
             Err(unanswered) => Some(unanswered.to_string()),
         };
         // An autopilot asks again and again; its refusals are said once.
@@ -226,6 +233,7 @@ impl Screen<'_> {
             true
         };
         let now = self.clock.now();
+        self.warn(now, snapshot);
         let present = match operator {
             Operator::Person { .. } => self.last_key.is_some_and(|key| now.since(key) <= PRESENCE),
             Operator::Unattended(_) => true,
@@ -237,11 +245,30 @@ impl Screen<'_> {
             match autopilot.next(snapshot) {
                 Next::Wait => {}
                 Next::Ask(act) => self.ask(act, snapshot),
-                Next::Over { completed } => {
-                    let some = "not every step was completed";
-                    self.over((!completed).then(|| some.to_owned()));
+                Next::Say(said) => self.say(&said),
+                Next::Over { incomplete } => self.over(incomplete),
+                Next::GiveUp(why) => {
+                    let early = autopilot.incomplete(snapshot).map_or(String::new(), |early| early + "; ");
+                    self.over(Some(early + &why));
                 }
-                Next::GiveUp(why) => self.over(Some(format!("step {}: {why}", autopilot.step()))),
+            }
+        }
+    }
+
+    /// Repeats what to do by hand while a unit has not proven its stop. The alarm itself said it the first time.
+    fn warn(&mut self, now: Mono, snapshot: &Snapshot) {
+        let units = (0u8..).map(DeviceId).zip(&snapshot.units);
+        let unproven: Vec<DeviceId> =
+            units.filter(|(_, unit)| unit.stop == StopView::Unconfirmed).map(|(device, _)| device).collect();
+        if unproven.is_empty() {
+            self.warned = None;
+            return;
+        }
+        let last = *self.warned.get_or_insert(now);
+        if now.since(last) >= WARN_EVERY {
+            self.warned = Some(now);
+            for device in unproven {
+                self.say(&words::unproven(self.plan, device));
             }
         }
     }

@@ -62,10 +62,8 @@ impl Run {
         };
         match guard::run(&launch) {
             Ok(Ended::Code(code)) => Outcome::Code(code),
-            Ok(died @ Ended::Died { .. }) => {
-                say(&died.words().unwrap_or_default());
-                Outcome::Failed
-            }
+            // It has been said already.
+            Ok(Ended::Died { .. }) => Outcome::Failed,
             Err(error) => {
                 say(&format!("{}.", chain(&error)));
                 match error {

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::alarm::{Alarm, Priority};
-use crate::governor::{Entry, Phase, Snapshot, StepState, StepView, StopView, UnitView, Verdict};
+use crate::alarm::{Alarm, Cause, Priority};
+use crate::governor::{Entry, Phase, Refusal, Snapshot, StepState, StepView, StopView, UnitView, Verdict};
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::dose::{Dose, Evidence};
 use crate::model::plan::{Plan, Step};
@@ -19,6 +19,9 @@ pub(crate) const HELP: &str = "\
  0-9 discomfort   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
  k alarms seen   q end the session (stops first)   ? this help
  The surest stop is at the client: lift the gun off and press its button; pull the stimulator's leads.";
+
+/// An uncertain interval that ends later than this after now has no end that the unit brings about soon by itself.
+const OWN_END: Duration = Duration::from_secs(5);
 
 /// Returns the live line for step `number`.
 pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String {
@@ -54,8 +57,15 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
     if view.uncertain {
         line.push_str(" | known only between two bounds");
     }
-    if !snapshot.alarms.is_empty() {
-        append(&mut line, format_args!(" | {} alarms", snapshot.alarms.len()));
+    for (device, other) in (0u8..).map(DeviceId).zip(&snapshot.units) {
+        if other.stop == StopView::Unconfirmed && device != step.device {
+            append(&mut line, format_args!(" | {}: stop NOT confirmed", label(plan, device)));
+        }
+    }
+    match snapshot.alarms.len() {
+        0 => {}
+        1 => line.push_str(" | 1 alarm"),
+        count => append(&mut line, format_args!(" | {count} alarms")),
     }
     line
 }
@@ -124,15 +134,25 @@ fn stop_state(stop: StopView) -> String {
         StopView::None => String::new(),
         StopView::Asked => ", stop asked".to_owned(),
         StopView::Written => ", stop written".to_owned(),
-        StopView::Confirmed(after) => format!(", last stop proven in {} ms", after.as_millis()),
+        StopView::Confirmed(after) => format!(", last stop proven in {}", took(after)),
         StopView::Unconfirmed => ", stop NOT confirmed".to_owned(),
         StopView::Stated => ", stopped by hand".to_owned(),
     }
 }
 
-/// Returns minutes and seconds, for example "1:05".
+/// Returns minutes and seconds, for example "1:05", from an hour on "1:00:05".
 pub(crate) fn clock(span: Duration) -> String {
-    format!("{}:{:02}", span.as_secs() / 60, span.as_secs() % 60)
+    let (hours, minutes, seconds) = (span.as_secs() / 3600, span.as_secs() / 60 % 60, span.as_secs() % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// Returns how long a stop took: milliseconds, from two seconds on seconds.
+fn took(after: Duration) -> String {
+    if after < Duration::from_secs(2) {
+        format!("{} ms", after.as_millis())
+    } else {
+        format!("{}.{} s", after.as_secs(), after.subsec_millis() / 100)
+    }
 }
 
 fn label(plan: &Plan, device: DeviceId) -> String {
@@ -161,14 +181,23 @@ pub(crate) fn alarm(plan: &Plan, alarm: Alarm) -> String {
     format!("{urgency}{} {}", alarm.cause.known(&unit), alarm.cause.action(gun))
 }
 
+/// Returns the alarm of a unit whose stop is not proven.
+pub(crate) fn unproven(plan: &Plan, device: DeviceId) -> String {
+    alarm(plan, Alarm { cause: Cause::StopUnconfirmed, device: Some(device), channel: None })
+}
+
 /// Returns what a verdict says; a plain grant says where it goes.
-pub(crate) fn verdict(verdict: &Verdict) -> Option<String> {
+pub(crate) fn verdict(plan: &Plan, verdict: &Verdict) -> Option<String> {
     match verdict {
         Verdict::Granted { target: Some(target) } => Some(format!("Goes to {target}.")),
         Verdict::Granted { target: None } => None,
         Verdict::NeedsReason { asked, usual } => {
             Some(format!("{asked} is above what is usual ({usual}). It needs a reason; nothing has changed."))
         }
+        Verdict::Refused(Refusal::NotProven { device }) => Some(format!(
+            "Not now: {} has not proven that it stopped. Stop it by hand and see that it stopped.",
+            label(plan, *device)
+        )),
         Verdict::Refused(refusal) => Some(refusal.to_string()),
     }
 }
@@ -202,7 +231,7 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         }
         Entry::OperatorLimit { step, limit, .. } => own_limit(&place(plan, *step), *limit),
         Entry::Link { device, up } => {
-            let link = if *up { "connected" } else { "no link" };
+            let link = if *up { "connected" } else { "the link is lost" };
             format!("{}: {link}.", label(plan, *device))
         }
         Entry::Identity { device, identity } => format!(
@@ -218,7 +247,7 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::Alarm { alarm: cause, raised: true } => alarm(plan, *cause),
         Entry::Alarm { raised: false, .. } => return None,
         Entry::Lease { alive } => {
-            let known = if *alive { "seen again; nothing rises by itself" } else { "away" };
+            let known = if *alive { "there; nothing rises by itself" } else { "away" };
             format!("The controlling screen is {known}.")
         }
         Entry::Anomaly { device, what } => format!("{}: {what}.", label(plan, *device)),
@@ -246,11 +275,9 @@ fn own_limit(place: &str, limit: Option<Intensity>) -> String {
 fn stop_progress(unit: &str, progress: StopProgress, after: Duration) -> Option<String> {
     match progress {
         StopProgress::Written => None,
-        StopProgress::Confirmed => Some(format!("{unit}: zero, confirmed in {} ms.", after.as_millis())),
+        StopProgress::Confirmed => Some(format!("{unit}: zero, confirmed in {}.", took(after))),
         // The alarm that goes with it says what to do.
-        StopProgress::Unconfirmed => {
-            Some(format!("{unit}: stop NOT confirmed after {} ms.", after.as_millis()))
-        }
+        StopProgress::Unconfirmed => Some(format!("{unit}: stop NOT confirmed after {}.", took(after))),
     }
 }
 
@@ -288,15 +315,15 @@ fn uncertain(plan: &Plan, at: Mono, dose: &Dose) -> Option<String> {
         return None;
     }
     let (least, most) = dose.on_us;
+    let ends = if dose.until > at.saturating_add(OWN_END) { ", if nobody stops it by hand" } else { "" };
     Some(format!(
-        "{}: not certain for {}: between {} and {} of output, at no more than {} (until {} ago). \
+        "{}, {}: what it gave is not certain: between {} and {} of output{ends}, at no more than {}. \
          Ask the client what was felt.",
-        dose.place,
         label(plan, dose.device),
+        dose.place,
         clock(Duration::from_micros(least)),
         clock(Duration::from_micros(most).saturating_add(Duration::from_millis(999))),
         dose.upper.intensity(),
-        clock(at.since(dose.until)),
     ))
 }
 
@@ -308,6 +335,7 @@ mod tests {
     fn times_are_minutes_and_seconds() {
         assert_eq!(clock(Duration::from_secs(65)), "1:05");
         assert_eq!(clock(Duration::from_millis(59_999)), "0:59");
+        assert_eq!(clock(Duration::from_secs(9007)), "2:30:07");
     }
 
     #[test]

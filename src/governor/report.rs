@@ -136,10 +136,10 @@ impl Governor {
             EpochEnd::LeaseEnded => (StopReason::HeartbeatLost, Cause::OperatorGone, None, false),
         };
         self.zero_unit(now, device, None, After::End(reason), out);
+        self.alarm(now, alarm, Some(device), channel, out);
         if doubtful {
             self.doubt(now, device, since, out);
         }
-        self.alarm(now, alarm, Some(device), channel, out);
     }
 
     fn acknowledged(&mut self, now: Mono, device: DeviceId, id: CommandId, out: &mut Vec<Output>) {
@@ -343,7 +343,12 @@ impl Governor {
         let count = unit.unintelligible;
         // The first, and then each time the count doubles: a flood of noise must not flood the record.
         if count.is_power_of_two() {
-            self.anomaly(now, device, format!("{count} frames meant nothing so far: {why}"), out);
+            self.anomaly(
+                now,
+                device,
+                format!("answers that were not understood so far: {count} ({why})"),
+                out,
+            );
         }
     }
 

@@ -161,10 +161,8 @@ impl Governor {
         if channel_busy {
             return Verdict::Refused(Refusal::State { why: "Another step uses this output. End it first." });
         }
-        if self.beside_another(index) {
-            return Verdict::Refused(Refusal::State {
-                why: "It must not run beside the step that is in use. End that one first.",
-            });
+        if let Some(refusal) = self.beside_another(index) {
+            return Verdict::Refused(refusal);
         }
         let Some(unit) = self.unit_mut(device) else {
             return Verdict::Refused(Refusal::State { why: "There is no such unit." });
@@ -187,18 +185,25 @@ impl Governor {
         Verdict::Granted { target: None }
     }
 
-    /// Returns whether a step in use may not give output at the same time as this one.
-    fn beside_another(&self, index: usize) -> bool {
-        let Some(number) = self.step(index).map(|step| step.number) else {
-            return true;
-        };
+    /// Returns why this step must wait: for a step in use, or one whose output is not known to be over.
+    fn beside_another(&self, index: usize) -> Option<Refusal> {
+        let number = self.step(index)?.number;
         let in_use = self.plan.steps.iter().zip(&self.runs).enumerate();
-        in_use.filter(|(other, (_, run))| *other != index && (run.is_live() || run.ledger.is_open())).any(
-            |(_, (step, _))| {
+        let (step, run) = in_use
+            .filter(|(other, (_, run))| *other != index && (run.is_live() || run.ledger.is_open()))
+            .map(|(_, beside)| beside)
+            .find(|(step, _)| {
                 let pair = (number.min(step.number), number.max(step.number));
                 !self.plan.together.contains(&pair)
-            },
-        )
+            })?;
+        let settled = self.unit(step.device).is_some_and(super::state::Unit::stop_settled);
+        Some(match (run.is_live(), settled) {
+            (true, _) => {
+                Refusal::State { why: "It must not run beside the step that is in use. End that one first." }
+            }
+            (false, true) => Refusal::State { why: "The step before it is still coming to rest. Ask again." },
+            (false, false) => Refusal::NotProven { device: step.device },
+        })
     }
 
     fn set(

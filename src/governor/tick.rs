@@ -176,8 +176,8 @@ impl Governor {
     pub(super) fn link_lost(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
         let since = self.unit(device).and_then(|unit| unit.last_alive).unwrap_or(now);
         self.zero_unit(now, device, None, After::End(StopReason::LinkLost), out);
-        self.doubt(now, device, since, out);
         self.alarm(now, Cause::LinkLost, Some(device), None, out);
+        self.doubt(now, device, since, out);
     }
 
     /// Books what a unit's channels gave since `since` as uncertain.

@@ -9,7 +9,7 @@
 //! what is known. When the parent dies the daemon's pipe ends, and the daemon stops every unit and exits.
 //!
 //! Invariants: never outlived by a child that it started and can reach; the terminal is left as it was found; the
-//! simulators end last, so that the daemon's stops reach them.
+//! simulators end last, so that the daemon's stops reach them, and after a death they run on as real units would.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -33,6 +33,10 @@ const END_WITHIN: Duration = Duration::from_secs(12);
 
 /// A child that was asked to end gets this long before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(2);
+
+/// Simulated units run on for this long after the daemon's death, so that their truth shows what real ones would have
+/// given: longer than any stimulator's own time-out (2 s).
+const RUN_ON: Duration = Duration::from_secs(4);
 
 /// What to start. Both children are this very program.
 #[derive(Clone, Debug)]
@@ -93,7 +97,7 @@ impl Ended {
     }
 }
 
-/// Runs both children until the daemon has ended.
+/// Runs both children until the daemon has ended. A death is said at once.
 ///
 /// # Errors
 /// A child could not be started.
@@ -131,6 +135,10 @@ async fn supervise(launch: &Launch) -> Result<Ended, GuardError> {
         Ok((daemon, pipe)) => watch(daemon, pipe, &mut simulators, &mut signals).await,
         Err(source) => Err(GuardError::Start { what: "the daemon", source }),
     };
+    if let Some(words) = ended.as_ref().ok().and_then(Ended::words) {
+        eprintln!("{words}");
+        simulators.run_on(&mut signals).await;
+    }
     simulators.end().await;
     ended
 }
@@ -273,6 +281,20 @@ impl Simulators {
             std::future::pending::<()>().await;
         }
         while self.next_line().await.is_some() {}
+    }
+
+    /// Lets them run on without a daemon; a signal cuts it short.
+    async fn run_on(&mut self, signals: &mut Signals) {
+        let over = tokio::time::sleep(RUN_ON);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                biased;
+                _ = signals.next() => return,
+                () = &mut over => return,
+                () = self.drain() => {}
+            }
+        }
     }
 
     /// Ends them: end of input, then SIGTERM, then SIGKILL.

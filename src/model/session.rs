@@ -170,7 +170,7 @@ impl StopReason {
             Self::PainThreshold => "stopped for discomfort",
             Self::AreaCap => "time on this area used up",
             Self::SessionCap => "time of this session used up",
-            Self::LimitViolation => "the unit reported more than allowed",
+            Self::LimitViolation => "the unit gave more than was set",
             Self::ContraindicationNew => "a new reason against it",
             Self::LeadOff => "electrode contact lost",
             Self::LinkLost => "no answer from the unit",

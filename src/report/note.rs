@@ -5,14 +5,19 @@
 
 use jiff::tz::TimeZone;
 
+use crate::alarm::Cause;
 use crate::model::dose::Evidence;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::RecordError;
 use crate::record::entry::{
-    self, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, SealReason, StoredEntry,
+    self, AtUnit, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, HowFar,
+    SealReason, StoredEntry,
 };
 use crate::record::store::{Reader, RecordedDose};
 use crate::units::{Hertz, Mono, SquareCentimetres};
+
+/// An uncertain interval that ends later than this after the last entry has no end but a hand's.
+const OWN_END_US: u64 = 5_000_000;
 
 /// Widest line of the note, characters.
 const WIDTH: usize = 100;
@@ -167,6 +172,9 @@ impl Note {
         for pause in breaks {
             said.push_str(&format!("; interrupted at {}: {}", pause.clock, pause.words));
         }
+        for lowered in self.lowered(step) {
+            said.push_str(&lowered);
+        }
         for reason in self.reasons(step.number) {
             said.push_str(&format!("; above the usual range, the reason given: {reason}"));
         }
@@ -233,6 +241,45 @@ impl Note {
         found
     }
 
+    /// Returns when the unit was lowered at its own button in a step: between its arming and the unit's next.
+    fn lowered(&self, step: &HeadStep) -> Vec<String> {
+        let mut armed = None;
+        let mut found = Vec::new();
+        for event in &self.events {
+            if let Body::Armed { step, .. } = &event.body {
+                let device = self.steps.iter().find(|known| known.number == *step).map(|known| known.device);
+                armed = device.map(|device| (*step, device)).or(armed);
+            } else if let Body::OwnButton { device, what: AtUnit::Lowered { to } } = &event.body
+                && armed == Some((step.number, *device))
+            {
+                let clock = self.clock(event.wall);
+                found.push(format!("; lowered at the unit itself at {clock} to {}", to.intensity()));
+            }
+        }
+        found
+    }
+
+    /// Returns how an unproven stop went on, after the alarm of it.
+    fn proof(&self, after: usize, device: Option<u8>) -> String {
+        for event in self.events.iter().skip(after) {
+            if let Body::StopProgress { device: unit, progress: HowFar::Confirmed, .. } = &event.body
+                && Some(*unit) == device
+            {
+                return format!("Its stop was proven at {}.", self.clock(event.wall));
+            }
+            if let Body::StatedStopped { by, device: unit } = &event.body
+                && Some(*unit) == device
+            {
+                return format!(
+                    "{} stated at {} that it was stopped by hand.",
+                    by.person,
+                    self.clock(event.wall)
+                );
+            }
+        }
+        "Nothing in this record proves that it stopped.".to_owned()
+    }
+
     /// Returns the reasons given for going above the usual range.
     fn reasons(&self, number: u8) -> Vec<&str> {
         let mut found = Vec::new();
@@ -262,9 +309,15 @@ impl Note {
             } else {
                 "Nothing proves what the unit did in this time."
             };
+            let last = self.events.last().map_or(self.opened.1, |event| event.mono_us);
+            let open = if dose.until > Mono::from_micros(last.saturating_add(OWN_END_US)) {
+                " The longest is what it can have given if nobody stopped it by hand."
+            } else {
+                ""
+            };
             let (least, most) = dose.on_us;
             let said = format!(
-                "{}, from {}: {} of output certain, up to {} possible, at no more than {}. {why} Budgets count {}. {}",
+                "{}, from {}: {} of output certain, up to {} possible, at no more than {}. {why}{open} Budgets count {}. {}",
                 first_upper(&dose.place.to_string()),
                 self.clock_of(dose.from),
                 clock_time(least / SECOND),
@@ -279,9 +332,13 @@ impl Note {
 
     fn alarms(&self, out: &mut String) {
         let mut said = Vec::new();
-        for event in &self.events {
+        for (index, event) in self.events.iter().enumerate() {
             if let Body::Alarm { cause, device, raised: true, .. } = &event.body {
-                said.push(format!("{}: {}", self.clock(event.wall), self.alarm(cause, *device)));
+                let mut alarm = format!("{}: {}", self.clock(event.wall), self.alarm(cause, *device));
+                if entry::cause(cause) == Some(Cause::StopUnconfirmed) {
+                    alarm = format!("{alarm} {}", self.proof(index, *device));
+                }
+                said.push(alarm);
             }
         }
         if said.is_empty() {

@@ -85,6 +85,8 @@ pub struct Ended {
     pub session: Option<SessionEnd>,
     /// What ended unasked, in words; empty after an orderly end.
     pub faults: Vec<String>,
+    /// Units that were let go without a proven stop.
+    pub unproven: Vec<DeviceId>,
 }
 
 /// Why a session could not begin.
@@ -206,7 +208,7 @@ impl Builder {
 impl Supervisor {
     /// Runs until every task has ended. A task that ends unasked stops every unit and closes the session.
     pub async fn run(mut self) -> Ended {
-        let mut ended = Ended { session: None, faults: Vec::new() };
+        let mut ended = Ended { session: None, faults: Vec::new(), unproven: Vec::new() };
         let mut asked = self.handle.close.subscribe();
         let mut writing = true;
         let mut give_up = None;
@@ -223,7 +225,7 @@ impl Supervisor {
                     let panicked = panicked.unwrap_or(true);
                     // It ends by itself when the session task, which feeds it, is over.
                     if panicked || self.handle.close.borrow().is_none() {
-                        let why = if panicked { "panicked" } else { "ended" };
+                        let why = if panicked { "was ended by a defect of doseward" } else { "ended" };
                         self.fault(&mut ended, format!("the record's writer {why}"));
                     }
                 }
@@ -231,7 +233,7 @@ impl Supervisor {
                     give_up = Some(self.clock.now().saturating_add(CLOSE_WITHIN));
                 }
                 () = late => {
-                    ended.faults.push("a task did not end in time".to_owned());
+                    ended.faults.push("a part of doseward did not end in time".to_owned());
                     return ended;
                 }
             }
@@ -242,15 +244,16 @@ impl Supervisor {
         match joined {
             Ok(TaskEnd::Session(end)) => {
                 if self.handle.close.borrow().is_none() {
-                    self.fault(ended, "the session task ended".to_owned());
+                    self.fault(ended, "the part that holds the limits ended".to_owned());
                 }
                 ended.session = Some(end);
             }
             Ok(TaskEnd::Device(id, end)) => self.device_ended(id, end, ended),
             // The session task died: its ends are gone, and with them the units' orders; each unit stops for it.
             Err(error) => {
-                let why = if error.is_panic() { "panicked" } else { "was cancelled" };
-                self.fault(ended, format!("a task {why}"));
+                let why =
+                    if error.is_panic() { "was ended by a defect of doseward" } else { "was cancelled" };
+                self.fault(ended, format!("a part of doseward {why}"));
             }
         }
     }
@@ -259,14 +262,18 @@ impl Supervisor {
         let unit = id.0.saturating_add(1);
         let fault = match end {
             DeviceEnd::Stopped => None,
-            DeviceEnd::Unproven => Some(format!("unit {unit} has not proven that it stopped")),
+            DeviceEnd::Unproven => {
+                ended.unproven.push(id);
+                None
+            }
             DeviceEnd::BusDead => Some(format!("unit {unit}: the system bus is gone")),
             DeviceEnd::Unheard => Some(format!("unit {unit}: nobody took its reports")),
-            DeviceEnd::Panicked { proven: true } => {
-                Some(format!("the driver of unit {unit} panicked; the unit was stopped by its stop script"))
-            }
+            DeviceEnd::Panicked { proven: true } => Some(format!(
+                "a defect of doseward ended the driver of unit {unit}; the unit has proven its stop"
+            )),
             DeviceEnd::Panicked { proven: false } => {
-                Some(format!("the driver of unit {unit} panicked; the unit has not proven that it stopped"))
+                ended.unproven.push(id);
+                Some(format!("a defect of doseward ended the driver of unit {unit}"))
             }
         };
         let asked = self.handle.close.borrow().is_some();
@@ -280,7 +287,7 @@ impl Supervisor {
     /// Stops every unit and begins the close.
     fn fault(&self, ended: &mut Ended, what: String) {
         self.lanes.emergency();
-        tracing::error!(what, "every unit is stopped");
+        tracing::warn!(what, "every unit is told to stop");
         ended.faults.push(what);
         self.handle.close(true, StopReason::OtherText);
     }
