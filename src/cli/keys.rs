@@ -22,6 +22,9 @@ const KEYS_MAX: usize = 64;
 /// One press of `+` or `-` on a gun with its own speed numbers.
 const SPEED_STEP: u32 = 50;
 
+/// Said to a key that has no meaning.
+const NO_KEY: &str = "That key does nothing: ? shows the keys.";
+
 /// The terminal, taken over until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Keyboard {
@@ -106,8 +109,19 @@ impl Drop for Keyboard {
 }
 
 /// Returns whether a key is STOP ALL.
-const fn is_stop(key: char) -> bool {
+pub(crate) const fn is_stop(key: char) -> bool {
     matches!(key, ' ' | 's' | 'S')
+}
+
+/// Returns whether a key stops, holds or lowers at a step that gives output, and never does more.
+pub(crate) const fn lowers(key: char) -> bool {
+    is_stop(key) || matches!(key, '-' | 'h' | 'n' | 'x' | 'm' | 'q' | '7'..='9' | 't')
+}
+
+/// Returns the discomfort that a key stands for: a digit, and `t` for ten.
+pub(crate) fn score(key: char) -> Option<Discomfort> {
+    let score = if key == 't' { 10 } else { key.to_digit(10)? };
+    Discomfort::new(u8::try_from(score).ok()?)
 }
 
 /// Returns what a key asks for at step `number`, in the state that the screen shows.
@@ -160,9 +174,9 @@ fn at_step(key: char, plan: &Plan, step: &Step, view: &StepView) -> Asked {
         'x' => Act::StopStep { step: number },
         'm' => Act::TooMuch { step: number },
         'v' => Act::StatedStopped { device: step.device },
-        _ => match key.to_digit(10).and_then(|score| Discomfort::new(u8::try_from(score).ok()?)) {
+        _ => match score(key) {
             Some(score) => Act::Comfort { step: number, score },
-            None => return Asked::Nothing("That key does nothing: ? shows the keys."),
+            None => return Asked::Nothing(NO_KEY),
         },
     };
     Asked::Act(act)
@@ -174,7 +188,7 @@ fn range(plan: &Plan, device: DeviceId) -> Option<IntensityRange> {
 
 /// Returns from where a key counts: what is in force at this instant; for an ON:OFF program, what it runs at when ON.
 /// Never what was asked before a hold or a stop: one key is one device step (design 3.6).
-fn present(view: &StepView) -> Intensity {
+pub(crate) fn present(view: &StepView) -> Intensity {
     match (view.state, view.phase) {
         (StepState::Running, Phase::RampUp | Phase::On | Phase::RampDown | Phase::Off) => view.asked,
         (StepState::Running | StepState::Finishing, Phase::Continuous) => view.setpoint,
@@ -278,5 +292,32 @@ mod tests {
     fn space_and_s_are_stop_all_and_nothing_else_is() {
         let stops: Vec<char> = (0u8..=127).map(char::from).filter(|key| is_stop(*key)).collect();
         assert_eq!(stops, [' ', 'S', 's']);
+    }
+
+    #[test]
+    fn the_help_names_every_key_that_does_something_and_no_other() {
+        let plan = crate::cli::prompt::tests::plan();
+        let mut snapshot = crate::cli::prompt::tests::snapshot(&plan, StepState::Running);
+        snapshot.latched = Some(crate::model::command::Generation(1));
+        let doing = |key: &char| asked(*key, &plan, &snapshot, 1) != Asked::Nothing(NO_KEY);
+        let mut does: Vec<char> = (33u8..=126).map(char::from).filter(doing).collect();
+        // The same keys, typed without shift or with it.
+        does.retain(|key| !matches!(key, '=' | 'S' | '1'..='8'));
+        let keys = crate::cli::words::HELP.lines().filter(|line| !line.contains("surest"));
+        let words = keys.flat_map(|line| line.split([' ', '-'])).map(|word| word.trim());
+        let mut named: Vec<char> = words.filter(|word| word.len() == 1).flat_map(str::chars).collect();
+        // The minus and the digits are written with the sign that splits words here.
+        named.push('-');
+        named.sort_unstable();
+        assert!(crate::cli::words::HELP.contains(" - less ") && crate::cli::words::HELP.contains(" 0-9 "));
+        assert_eq!(does.iter().collect::<String>(), named.iter().collect::<String>());
+    }
+
+    #[test]
+    fn ten_is_t_and_no_other_key_than_a_digit_is_a_score() {
+        let scores = |key: &char| score(*key).is_some();
+        let all: String = (0u8..=127).map(char::from).filter(scores).collect();
+        assert_eq!(all, "0123456789t");
+        assert_eq!(score('t').map(Discomfort::score), Some(10));
     }
 }

@@ -7,6 +7,7 @@ mod check;
 mod daemon;
 mod keys;
 mod operate;
+mod prompt;
 mod record;
 mod run;
 mod sim;

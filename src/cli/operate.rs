@@ -5,6 +5,7 @@
 //!   interval of the last key (SR-47); the autopilot, which only a rehearsal has, needs no key;
 //! - no wait for a verdict, a screen or a key keeps a stop: signals and STOP ALL have their own tasks.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::pin::pin;
 use std::time::Duration;
@@ -15,9 +16,10 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::cli::autopilot::{Autopilot, Next};
 use crate::cli::keys::{self, Asked, Keyboard};
+use crate::cli::prompt::{self, Prompt, Reply};
 use crate::cli::{say, words};
 use crate::clock::Clock;
-use crate::governor::{Act, Snapshot, StepState, StopView, Verdict};
+use crate::governor::{Act, Entry, Refusal, Snapshot, StepState, StepView, StopView, Verdict};
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::StopReason;
@@ -36,6 +38,9 @@ const WARN_EVERY: Duration = Duration::from_secs(5);
 
 /// A key press is a sign of presence for this long (SR-47).
 const PRESENCE: Duration = Duration::from_secs(3 * 60);
+
+/// A `0` this soon after a `1` was meant as ten.
+const TEN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who operates.
 pub(crate) enum Operator {
@@ -66,7 +71,7 @@ struct Screen<'a> {
     /// The line can be repainted.
     repaints: bool,
     painted: bool,
-    last_key: Option<Mono>,
+    last_key: Option<(Mono, char)>,
     last_line: Option<(Mono, String)>,
     /// When it was said last that a unit has not proven its stop.
     warned: Option<Mono>,
@@ -74,6 +79,18 @@ struct Screen<'a> {
     refused: Option<String>,
     asking: FuturesUnordered<Asking>,
     incomplete: Option<String>,
+    /// The question that waits for a key.
+    prompt: Option<Prompt>,
+    /// Steps before which discomfort was asked.
+    asked_before: Vec<u8>,
+    /// Steps that were asked to give output and are not over.
+    risen: Vec<u8>,
+    /// Steps that are over; discomfort is still to be asked.
+    over: VecDeque<u8>,
+    /// The unit that a refusal named as not proven to have stopped.
+    named: Option<DeviceId>,
+    /// The operator has asked for the end.
+    closing: bool,
 }
 
 type Asking = std::pin::Pin<Box<dyn Future<Output = (Act, Result<Verdict, Unanswered>)> + Send>>;
@@ -103,12 +120,18 @@ pub(crate) async fn operate(
         clock: clock.clone(),
         repaints,
         painted: false,
-        last_key: Some(clock.now()),
+        last_key: Some((clock.now(), ' ')),
         last_line: None,
         warned: None,
         refused: None,
         asking: FuturesUnordered::new(),
         incomplete: None,
+        prompt: None,
+        asked_before: Vec::new(),
+        risen: Vec::new(),
+        over: VecDeque::new(),
+        named: None,
+        closing: false,
     };
     screen.greet(&operator);
     let mut ended = pin!(supervisor.run());
@@ -134,11 +157,12 @@ pub(crate) async fn operate(
                 if let Some(said) = words::entry(plan, at, &entry) {
                     screen.say(&said);
                 }
+                screen.follow(&entry);
             }
             Wake::Missed(missed) => {
                 screen.say(&format!("{missed} lines were not shown; the record has them."))
             }
-            Wake::Answer(act, answer) => screen.answer(&mut operator, &act, &answer),
+            Wake::Answer(act, answer) => screen.answer(&mut operator, &act, &answer, &snapshot),
             Wake::Paint => screen.paint(&mut operator, &snapshot),
             Wake::Ended(ended) => {
                 screen.wipe();
@@ -166,6 +190,15 @@ fn present_step(snapshot: &Snapshot) -> u8 {
     open.or(snapshot.steps.last()).map_or(0, |view| view.number)
 }
 
+/// Returns whether a unit's newest stop is neither proven nor stated.
+fn is_unproven(snapshot: &Snapshot, device: DeviceId) -> bool {
+    let unit = snapshot.units.get(usize::from(device.0));
+    unit.is_some_and(|unit| match unit.stop {
+        StopView::None | StopView::Asked | StopView::Written | StopView::Unconfirmed => true,
+        StopView::Confirmed(_) | StopView::Stated => false,
+    })
+}
+
 impl Screen<'_> {
     fn greet(&self, operator: &Operator) {
         say(&format!("{}: {}, {} steps.", self.plan.client, self.plan.title, self.plan.steps.len()));
@@ -180,36 +213,158 @@ impl Screen<'_> {
     }
 
     fn key(&mut self, key: char, snapshot: &Snapshot) {
-        self.last_key = Some(self.clock.now());
-        let act = match keys::asked(key, self.plan, snapshot, present_step(snapshot)) {
-            Asked::StopAll => return self.say("STOP ALL."),
-            Asked::Help => return self.say(words::HELP),
-            Asked::Nothing(why) => return self.say(why),
-            Asked::Quit => {
-                self.say("The session ends: every unit is stopped first.");
-                return self.session.close(false, StopReason::TherapistRequest);
+        let now = self.clock.now();
+        let before = self.last_key.replace((now, key));
+        let mut acts = None;
+        if let Some(prompt) = self.prompt.take() {
+            match prompt.reply(key, snapshot, now) {
+                Reply::Ask(act, then) => acts = Some((act, then)),
+                Reply::Done => {}
+                Reply::Left(why) => self.say(&why),
+                Reply::Key(said) => {
+                    if let Some(said) = said {
+                        self.say(said);
+                    }
+                    acts = self.plain(key, before, snapshot);
+                }
             }
-            Asked::Act(act) => act,
-        };
-        self.ask(act, snapshot);
+            if let (Prompt::Before { step }, Some((Act::Comfort { .. } | Act::Arm { .. }, _))) =
+                (prompt, &acts)
+            {
+                self.asked_before.push(step);
+            }
+        } else {
+            acts = self.plain(key, before, snapshot);
+        }
+        if let Some((act, then)) = acts {
+            self.ask_both(act, then, snapshot);
+        }
         self.ask(Act::Present, snapshot);
     }
 
+    /// Returns what a key asks for while no question waits.
+    fn plain(
+        &mut self,
+        key: char,
+        before: Option<(Mono, char)>,
+        snapshot: &Snapshot,
+    ) -> Option<(Act, Option<Act>)> {
+        let soon = before.is_some_and(|(at, key)| key == '1' && self.clock.now().since(at) <= TEN_WITHIN);
+        if key == '0' && soon {
+            self.say("For discomfort ten press t. Nothing was taken from this 0.");
+            return None;
+        }
+        match keys::asked(key, self.plan, snapshot, present_step(snapshot)) {
+            Asked::StopAll => self.say("STOP ALL."),
+            Asked::Help => self.say(words::HELP),
+            Asked::Nothing(why) => self.say(why),
+            Asked::Quit => {
+                self.say("The session ends: every unit is stopped first.");
+                self.closing = true;
+                self.session.close(false, StopReason::TherapistRequest);
+            }
+            Asked::Act(Act::Arm { step }) if self.asks_before(step, snapshot) => {
+                self.open(Prompt::Before { step });
+            }
+            Asked::Act(Act::StatedStopped { device }) => {
+                let device =
+                    self.named.take().filter(|named| is_unproven(snapshot, *named)).unwrap_or(device);
+                return Some((Act::StatedStopped { device }, None));
+            }
+            Asked::Act(act) => return Some((act, None)),
+        }
+        None
+    }
+
+    fn asks_before(&self, step: u8, snapshot: &Snapshot) -> bool {
+        let waits = |view: &StepView| view.number == step && view.state == StepState::Waiting;
+        snapshot.steps.iter().any(waits)
+            && !self.asked_before.contains(&step)
+            && !prompt::holds_output(snapshot)
+    }
+
+    fn open(&mut self, prompt: Prompt) {
+        self.prompt = Some(prompt);
+        self.say(&prompt.words());
+    }
+
+    /// Notes what an entry makes due to be asked.
+    fn follow(&mut self, entry: &Entry) {
+        if let Entry::Intent { step, .. } = entry
+            && !self.risen.contains(step)
+        {
+            self.risen.push(*step);
+        }
+        if let Entry::Stopped { step, .. } = entry
+            && self.risen.contains(step)
+        {
+            self.risen.retain(|risen| risen != step);
+            self.over.push_back(*step);
+        }
+    }
+
+    /// Withdraws a question that nobody answers; puts the one that is due.
+    fn prompt(&mut self, snapshot: &Snapshot) {
+        if let Some(why) = self.prompt.and_then(|prompt| prompt.withdrawn(self.clock.now())) {
+            self.prompt = None;
+            self.say(&why);
+        }
+        if self.prompt.is_none()
+            && !self.closing
+            && !prompt::holds_output(snapshot)
+            && let Some(step) = self.over.pop_front()
+        {
+            self.open(Prompt::After { step });
+        }
+    }
+
     fn ask(&mut self, act: Act, snapshot: &Snapshot) {
+        self.ask_both(act, None, snapshot);
+    }
+
+    /// Asks, and when that is granted, asks for the other.
+    fn ask_both(&mut self, act: Act, then: Option<Act>, snapshot: &Snapshot) {
         let (session, seen) = (self.session.clone(), snapshot.version);
         self.asking.push(Box::pin(async move {
             let answer = session.request(act.clone(), seen).await;
-            (act, answer)
+            match (then, &answer) {
+                (Some(then), Ok(Verdict::Granted { .. })) => {
+                    let answer = session.request(then.clone(), seen).await;
+                    (then, answer)
+                }
+                _ => (act, answer),
+            }
         }));
     }
 
-    fn answer(&mut self, operator: &mut Operator, act: &Act, answer: &Result<Verdict, Unanswered>) {
-        if let Operator::Unattended(autopilot) = operator {
-            autopilot.answered(act, answer.as_ref().ok(), self.clock.now());
+    fn answer(
+        &mut self,
+        operator: &mut Operator,
+        act: &Act,
+        answer: &Result<Verdict, Unanswered>,
+        snapshot: &Snapshot,
+    ) {
+        match operator {
+            Operator::Unattended(autopilot) => {
+                autopilot.answered(act, answer.as_ref().ok(), self.clock.now());
+            }
+            Operator::Person { .. } => {
+                if let (Act::Set { step, .. }, Ok(Verdict::NeedsReason { asked, .. })) = (act, answer) {
+                    let prompt = Prompt::reason(snapshot, *step, *asked, self.clock.now());
+                    return self.open(prompt);
+                }
+            }
         }
         let said = match answer {
             // A sign of presence asks for nothing, so there is nothing to say about it.
             _ if *act == Act::Present => None,
+            Ok(Verdict::Refused(Refusal::NotProven { device })) => {
+                self.named = Some(*device);
+                Some(format!(
+                    "{} has not proven that it stopped. Stop it by hand, see that it stopped, then press v.",
+                    words::label(self.plan, *device)
+                ))
+            }
             Ok(verdict) => words::verdict(self.plan, verdict),
             Err(unanswered) => Some(unanswered.to_string()),
         };
@@ -222,6 +377,9 @@ impl Screen<'_> {
     }
 
     fn paint(&mut self, operator: &mut Operator, snapshot: &Snapshot) {
+        if let Operator::Person { .. } = operator {
+            self.prompt(snapshot);
+        }
         let number = present_step(snapshot);
         let line = words::live_line(self.plan, snapshot, number);
         let painted = if self.repaints {
@@ -235,7 +393,7 @@ impl Screen<'_> {
         let now = self.clock.now();
         self.warn(now, snapshot);
         let present = match operator {
-            Operator::Person { .. } => self.last_key.is_some_and(|key| now.since(key) <= PRESENCE),
+            Operator::Person { .. } => self.last_key.is_some_and(|(at, _)| now.since(at) <= PRESENCE),
             Operator::Unattended(_) => true,
         };
         if painted && present {

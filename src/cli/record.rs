@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use crate::cli::{Outcome, chain, data_dir, print, say};
 use crate::model::session::SessionId;
-use crate::record::store::{Reader, SessionSummary};
+use crate::record::store::{self, Reader, SessionSummary};
 use crate::record::verify::{self, Audit};
 use crate::record::{RecordError, export};
 use crate::report::note;
@@ -61,20 +61,37 @@ struct Place {
     sim: bool,
 }
 
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("there is no record there yet: {}{}", path.display(), if *rehearsed { "; \
+        the rehearsal record is there: add --sim" } else { "" })]
+    NoneYet { path: PathBuf, rehearsed: bool },
+    #[error("there is no such file: {}", path.display())]
+    NoFile { path: PathBuf },
+    #[error("{0}")]
+    NoPlace(String),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
 impl Record {
     pub(crate) fn run(self) -> Outcome {
         let done = match self.what {
             What::Show { session, place } => {
-                place.open().and_then(|reader| show(&reader, session.as_deref()))
+                place.open().and_then(|reader| Ok(show(&reader, session.as_deref())?))
             }
             What::Verify { file, anchor, place } => audit(file, anchor.as_deref(), &place),
             What::Export { session, to, place } => {
-                place.open().and_then(|reader| written(&reader, &session, to))
+                place.open().and_then(|reader| Ok(written(&reader, &session, to)?))
             }
         };
         done.unwrap_or_else(|error| {
             say(&format!("{}.", chain(&error)));
-            outcome_of(&error)
+            match error {
+                Unusable::Record(error) => outcome_of(&error),
+                Unusable::NoneYet { .. } | Unusable::NoFile { .. } | Unusable::NoPlace(_) => Outcome::Failed,
+            }
         })
     }
 }
@@ -101,14 +118,25 @@ pub(crate) fn outcome_of(error: &RecordError) -> Outcome {
 }
 
 impl Place {
-    fn dir(&self) -> Result<PathBuf, RecordError> {
-        let not_known = |why: String| RecordError::File(std::io::Error::other(why));
-        data_dir(self.data.clone(), self.sim).map_err(not_known)
+    /// Returns the directory of a record that is there.
+    fn dir(&self) -> Result<PathBuf, Unusable> {
+        let dir = data_dir(self.data.clone(), self.sim).map_err(Unusable::NoPlace)?;
+        if is_missing(&dir.join(store::FILE)) {
+            let rehearsal = data_dir(self.data.clone(), true).map_err(Unusable::NoPlace)?;
+            let rehearsed = !self.sim && !is_missing(&rehearsal.join(store::FILE));
+            return Err(Unusable::NoneYet { path: dir, rehearsed });
+        }
+        Ok(dir)
     }
 
-    fn open(&self) -> Result<Reader, RecordError> {
-        Reader::open(&self.dir()?)
+    fn open(&self) -> Result<Reader, Unusable> {
+        Ok(Reader::open(&self.dir()?)?)
     }
+}
+
+/// Returns whether nothing is there; what is there and may not be read is not missing.
+fn is_missing(path: &Path) -> bool {
+    path.try_exists().is_ok_and(|there| !there)
 }
 
 fn show(reader: &Reader, session: Option<&str>) -> Result<Outcome, RecordError> {
@@ -138,9 +166,13 @@ fn named(reader: &Reader, session: &str) -> Result<SessionId, RecordError> {
     newest.ok_or(RecordError::NoSession)
 }
 
-fn audit(file: Option<PathBuf>, anchor: Option<&str>, place: &Place) -> Result<Outcome, RecordError> {
+fn audit(file: Option<PathBuf>, anchor: Option<&str>, place: &Place) -> Result<Outcome, Unusable> {
     let path = match file {
-        Some(file) => file,
+        Some(path) if is_missing(&path) => return Err(Unusable::NoFile { path }),
+        Some(path) if path.is_dir() && is_missing(&path.join(store::FILE)) => {
+            return Err(Unusable::NoneYet { rehearsed: false, path });
+        }
+        Some(path) => path,
         None => place.dir()?,
     };
     let audit = verify::path(&path, anchor)?;
@@ -185,4 +217,39 @@ fn written(reader: &Reader, session: &str, to: Option<PathBuf>) -> Result<Outcom
     file.sync_all()?;
     say(&format!("Written to {}. Last hash: {head}", path.display()));
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(data: &Path, sim: bool) -> String {
+        Place { data: Some(data.to_owned()), sim }.dir().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_record_that_is_not_there_is_said_with_its_place_and_the_rehearsal_record_beside_it_is_named() {
+        let data = tempfile::tempdir().unwrap();
+        let rehearsal = data.path().join("rehearsal");
+        let none = format!("there is no record there yet: {}", data.path().display());
+        assert_eq!(missing(data.path(), false), none);
+        assert_eq!(
+            missing(data.path(), true),
+            format!("there is no record there yet: {}", rehearsal.display())
+        );
+        std::fs::create_dir(&rehearsal).unwrap();
+        std::fs::write(rehearsal.join(store::FILE), "").unwrap();
+        assert_eq!(missing(data.path(), false), format!("{none}; the rehearsal record is there: add --sim"));
+        let place = Place { data: Some(data.path().to_owned()), sim: true };
+        assert_eq!(place.dir().unwrap(), rehearsal);
+    }
+
+    #[test]
+    fn verify_names_a_file_that_is_not_there() {
+        let data = tempfile::tempdir().unwrap();
+        let path = data.path().join("none.jsonl");
+        let place = Place { data: Some(data.path().to_owned()), sim: false };
+        let error = audit(Some(path.clone()), None, &place).unwrap_err();
+        assert_eq!(error.to_string(), format!("there is no such file: {}", path.display()));
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::{Outcome, chain, data_dir, say};
+use crate::cli::{Outcome, chain, data_dir, say, words};
 use crate::guard::{self, Ended, GuardError, Launch};
 
 /// This version drives simulated units only: no unit has been tried on a bench, and the parent process cannot yet stop
@@ -15,6 +15,7 @@ pub(crate) const DRIVES_ONLY_SIMULATED: bool = true;
 
 /// Run the session of one plan at this terminal.
 #[derive(Debug, Args)]
+#[command(after_help = format!("Keys:\n{}", words::HELP))]
 pub(crate) struct Run {
     /// The plan
     plan: PathBuf,

@@ -16,7 +16,7 @@ use crate::units::Mono;
 /// What the keys do, and what the surest stop is.
 pub(crate) const HELP: &str = "\
  + more   - less   h hold   r resume   space or s STOP ALL   n finish, then next   x stop this step
- 0-9 discomfort   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
+ 0-9 discomfort, t is ten   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
  k alarms seen   q end the session (stops first)   ? this help
  The surest stop is at the client: lift the gun off and press its button; pull the stimulator's leads.";
 
@@ -155,7 +155,7 @@ fn took(after: Duration) -> String {
     }
 }
 
-fn label(plan: &Plan, device: DeviceId) -> String {
+pub(crate) fn label(plan: &Plan, device: DeviceId) -> String {
     let planned = plan.devices.get(usize::from(device.0));
     planned.map_or_else(|| format!("unit {}", device.0.saturating_add(1)), |planned| planned.label.clone())
 }
