@@ -158,6 +158,10 @@ fn judge_pattern(
     contact: Option<SquareCentimetres>,
 ) {
     for bound in [Bound::Rms, Bound::Density, Bound::Power, Bound::PulseEnergy] {
+        // Without a declared electrode there is no density to judge; the governor would count it as no contact at all.
+        if contact.is_none() && matches!(bound, Bound::Density | Bound::Power) {
+            continue;
+        }
         let Some((owner, most)) = electrical_max(chain, bound, pattern, contact) else {
             continue;
         };
