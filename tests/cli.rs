@@ -112,6 +112,47 @@ fn files_with_problems_end_with_3_before_anything_runs() {
 }
 
 #[test]
+fn a_bad_plan_is_said_before_any_simulator_is_started() {
+    let room = Room::new(3);
+    let bad = room.path("bad.toml");
+    std::fs::write(&bad, "schema = 1\nid = \"b\"\ntitle = \"B\"\nclient = \"C-0001\"\n").unwrap();
+    let run = doseward(&["run", text(&bad), "--sim", "--data", text(&room.path("data"))]);
+    assert_eq!(run.status.code(), Some(3), "{}", said(&run));
+    assert!(said(&run).contains("add a `[[step]]` table"), "{}", said(&run));
+    assert!(!said(&run).contains("did not come up"), "{}", said(&run));
+}
+
+#[test]
+fn a_world_without_the_units_of_the_plan_begins_no_session() {
+    let room = Room::new(3);
+    let world = room.path("world.toml");
+    let other = "schema = 1\nid = \"w\"\ntitle = \"W\"\nseed = 1\n[[unit]]\nlabel = \"P24 B\"\n\
+                 kind = \"stimulator\"\nmodel = \"p24\"\n";
+    std::fs::write(&world, other).unwrap();
+    let (plan, data) = (room.path("plan.toml"), room.path("data"));
+    let run = doseward(&["run", text(&plan), "--sim", text(&world), "--data", text(&data), "--unattended"]);
+    assert_eq!(run.status.code(), Some(3), "{}", said(&run));
+    let words = "do not have: Stimulator A. The world has: P24 B. No device was touched.";
+    assert!(said(&run).contains(words), "{}", said(&run));
+    assert!(!data.exists(), "a session that never started is in the record");
+}
+
+#[test]
+fn shipped_worlds_have_the_units_of_the_shipped_plan() {
+    for world in ["config/worlds/default.toml", "config/worlds/rough.toml"] {
+        let data = tempfile::tempdir().unwrap();
+        let plan = "config/plans/sample.toml";
+        let mut run =
+            Running::start(&["run", plan, "--sim", world, "--data", text(data.path()), "--unattended"]);
+        run.hears("| running |");
+        run.signal("-TERM");
+        let (code, _, said) = run.over();
+        assert_eq!(code, Some(1), "{world}: {said}");
+        assert!(said.contains("The record is sealed."), "{world}: {said}");
+    }
+}
+
+#[test]
 fn a_record_that_cannot_be_written_refuses_the_session_before_a_unit_is_touched() {
     let room = Room::new(3);
     std::fs::write(room.path("data"), "a file where a directory is due").unwrap();

@@ -1,6 +1,7 @@
 //! The hidden verb behind `run`: the process that drives the units. Its standard input is a pipe from its parent.
 //!
-//! Order: files, then the record, then the units. A record that cannot be written touches no device.
+//! Order: files, then where every unit is, then the record, then the units. A session that cannot start is not in the
+//! record; a record that cannot be written touches no device.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -83,11 +84,11 @@ impl Daemon {
             say(advice);
         }
         let clock = Clock::start();
-        let begun = match self.begin(&loaded, &clock) {
-            Ok(begun) => begun,
-            Err(error) => {
-                say(&format!("{}. No device was touched.", chain(&error)));
-                return outcome_of(&error);
+        let builder = match self.units(&loaded, &clock) {
+            Ok(builder) => builder,
+            Err(why) => {
+                say(&format!("{why} No device was touched."));
+                return Outcome::BadFile;
             }
         };
         let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
@@ -98,8 +99,15 @@ impl Daemon {
                 return Outcome::Failed;
             }
         };
+        let begun = match self.begin(&loaded, &clock) {
+            Ok(begun) => begun,
+            Err(error) => {
+                say(&format!("{}. No device was touched.", chain(&error)));
+                return outcome_of(&error);
+            }
+        };
         let session = begun.session.clone();
-        let outcome = runtime.block_on(self.session(&loaded, begun, clock));
+        let outcome = runtime.block_on(self.session(&loaded, (builder, begun), clock));
         // A link that hangs while it closes does not keep the process.
         runtime.shutdown_timeout(Duration::from_millis(200));
         self.show_note(&session, outcome)
@@ -150,8 +158,8 @@ impl Daemon {
         Ok(Begun { journal, session, clock_sane })
     }
 
-    async fn session(&self, loaded: &Loaded, begun: Begun, clock: Clock) -> Outcome {
-        match self.start(loaded, begun, &clock) {
+    async fn session(&self, loaded: &Loaded, parts: (Builder, Begun), clock: Clock) -> Outcome {
+        match self.start(loaded, parts) {
             Ok((handle, supervisor, guard)) => self.operate(loaded, clock, (handle, supervisor), guard).await,
             Err(why) => {
                 say(&format!("{why} No device was touched."));
@@ -160,26 +168,37 @@ impl Daemon {
         }
     }
 
+    /// Finds the place of every unit of the plan and makes its driver and transport. Nothing is opened yet.
+    fn units(&self, loaded: &Loaded, clock: &Clock) -> Result<Builder, String> {
+        let place = |label: &str| self.units.iter().find(|place| place.label == label);
+        let labels = loaded.plan.devices.iter().map(|planned| planned.label.as_str());
+        let missing: Vec<&str> = labels.filter(|label| place(label).is_none()).collect();
+        if !missing.is_empty() {
+            let there: Vec<&str> = self.units.iter().map(|place| place.label.as_str()).collect();
+            return Err(format!(
+                "The plan names units that the simulators do not have: {}. The world has: {}.",
+                missing.join(", "),
+                there.join(", ")
+            ));
+        }
+        let library = Library::open(self.config_dir.as_deref());
+        let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
+        for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
+            if let Some(place) = place(&planned.label) {
+                add_device(&mut builder, &library, (planned, source), &place.endpoint)?;
+            }
+        }
+        Ok(builder)
+    }
+
     /// Starts every task. The units are told to stop as soon as their links are up, and nothing more.
     fn start(
         &self,
         loaded: &Loaded,
-        begun: Begun,
-        clock: &Clock,
+        (builder, begun): (Builder, Begun),
     ) -> Result<(SessionHandle, Supervisor, watch::Receiver<bool>), String> {
         let (present, guard) = watch::channel(true);
         listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
-        let library = Library::open(self.config_dir.as_deref());
-        let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
-        for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
-            let Some(place) = self.units.iter().find(|place| place.label == planned.label) else {
-                return Err(format!(
-                    "The simulators have no unit called {}: name it in the world.",
-                    planned.label
-                ));
-            };
-            add_device(&mut builder, &library, (planned, source), &place.endpoint)?;
-        }
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
         let parts = Parts {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::{Outcome, chain, data_dir, say, words};
+use crate::config::{self, Library};
 use crate::guard::{self, Ended, GuardError, Launch};
 
 /// This version drives simulated units only: no unit has been tried on a bench, and the parent process cannot yet stop
@@ -41,6 +42,12 @@ impl Run {
         let Some(world) = &self.sim else {
             return refuse_real();
         };
+        // The daemon loads it again; this is so that a bad plan starts nothing.
+        let library = Library::open(self.config_dir.as_deref());
+        if let Err(problems) = config::load_plan(&library, &self.plan) {
+            say(&config::render(&problems));
+            return Outcome::BadFile;
+        }
         let program = match std::env::current_exe() {
             Ok(program) => program,
             Err(error) => {

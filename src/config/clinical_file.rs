@@ -238,7 +238,7 @@ fn judge(root: &Table<'_>) -> Option<BodyAreas> {
     let tables = root.tables("area", "area");
     root.close();
     if tables.is_empty() {
-        root.missing("area");
+        root.missing_tables("area");
     }
     let speeds = speeds?;
     let mut areas = BTreeMap::new();

@@ -20,6 +20,7 @@ use crate::model::plan::{ClientCode, Plan, PlannedDevice, Step};
 use crate::model::protocol::Protocol;
 
 mod step;
+mod sums;
 
 /// A plan with everything that governs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,8 @@ pub(crate) struct Gathered {
     files: Vec<(String, String)>,
     problems: Vec<Problem>,
     advice: Vec<String>,
+    /// What the steps book on the limits that hold for all of them together.
+    booked: Vec<sums::Booked>,
 }
 
 /// Loads a plan with everything that governs it.
@@ -113,7 +116,8 @@ pub fn load_plan(library: &Library, plan: &Path) -> Result<Loaded, Vec<Problem>>
 
 /// Loads a plan that was read. Returns `None` exactly when problems were added.
 pub(crate) fn load(source: &Source, knowledge: &Knowledge, problems: &mut Vec<Problem>) -> Option<Loaded> {
-    let mut gathered = Gathered { files: Vec::new(), problems: Vec::new(), advice: Vec::new() };
+    let mut gathered =
+        Gathered { files: Vec::new(), problems: Vec::new(), advice: Vec::new(), booked: Vec::new() };
     let judged = Reader::read(source, problems, |root| judge(root, knowledge, &mut gathered));
     let clean = gathered.problems.is_empty();
     problems.append(&mut gathered.problems);
@@ -270,7 +274,7 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
         [("device", device_tables.len(), DEVICES_MAX), ("step", step_tables.len(), STEPS_MAX)]
     {
         if count == 0 && !root.has(key) {
-            root.missing(key);
+            root.missing_tables(key);
         } else if count == 0 || count > most {
             let message = format!("the plan has {count} of [[{key}]]");
             root.push(root.key_span(key), message, format!("1 to {most} are due"), None);
@@ -296,6 +300,7 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
         .zip(&step_tables)
         .map(|(number, table)| step::judge(number, table, &devices, knowledge, gathered))
         .collect();
+    sums::judge(root, &gathered.booked);
     let (head, devices) = (head?, devices.into_iter().collect::<Option<Vec<_>>>()?);
     let units: Vec<Unit> = devices.iter().map(|(_, (_, unit))| (*unit).clone()).collect();
     let planned = devices.into_iter().map(|(label, (profile, unit))| PlannedDevice {

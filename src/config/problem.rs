@@ -4,10 +4,14 @@
 //! position.
 
 use std::fmt::Write as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
 use serde::de::DeserializeOwned;
 
 /// A file that was read: its name as the user gave it, and its text.
@@ -51,13 +55,15 @@ impl Source {
             label: String::new(),
             help: Some(help.to_owned()),
         };
-        let size = std::fs::metadata(path).map(|found| found.len()).unwrap_or(0);
-        if size > Self::LENGTH_MAX {
-            let message = format!("{} has {size} bytes", path.display());
-            return Err(problem(message, "a file of this kind is never that long: check the path"));
-        }
-        match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Self { path: path.to_owned(), text: Arc::from(text) }),
+        match read_regular(path) {
+            Ok(Found::Text(text)) => Ok(Self { path: path.to_owned(), text: Arc::from(text) }),
+            Ok(Found::TooLong) => Err(problem(
+                format!("{} is longer than {} bytes", path.display(), Self::LENGTH_MAX),
+                "a file of this kind is never that long: check the path",
+            )),
+            Ok(Found::NoFile(what)) => {
+                Err(problem(format!("{} is {what}, not a file", path.display()), "name a regular file"))
+            }
             Err(error) => Err(problem(
                 format!("cannot read {}: {error}", path.display()),
                 "check the path and that this user may read it",
@@ -86,6 +92,49 @@ impl Source {
         help: Option<String>,
     ) -> Problem {
         Problem { source: self.clone(), span, message: message.into(), label: label.into(), help }
+    }
+}
+
+/// What is at a path.
+enum Found {
+    Text(String),
+    TooLong,
+    /// Something else than a regular file, in words.
+    NoFile(&'static str),
+}
+
+/// Reads a regular file and never more than the longest one. Nothing else is opened, as opening a serial port moves its
+/// lines; and an open never waits, so that a pipe that takes the file's place meanwhile hangs nobody.
+fn read_regular(path: &Path) -> io::Result<Found> {
+    if let Some(what) = other_than_file(&std::fs::metadata(path)?) {
+        return Ok(Found::NoFile(what));
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if let Some(what) = other_than_file(&file.metadata()?) {
+        return Ok(Found::NoFile(what));
+    }
+    let mut bytes = Vec::new();
+    file.take(Source::LENGTH_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= Source::LENGTH_MAX) {
+        return String::from_utf8(bytes).map(Found::Text).map_err(io::Error::other);
+    }
+    Ok(Found::TooLong)
+}
+
+/// Returns what it is when it is no regular file.
+fn other_than_file(metadata: &Metadata) -> Option<&'static str> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else if kind.is_fifo() {
+        Some("a pipe")
+    } else if kind.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
     }
 }
 
@@ -247,6 +296,35 @@ mod tests {
         let text = render(&found);
         let at = |word: &str| text.find(word).unwrap();
         assert!(at("first") < at("second") && at("second") < at("third"), "{text}");
+    }
+
+    /// Reads on another thread, so that a read that hangs or never ends is a failure and not a hang.
+    fn refused(path: &Path) -> String {
+        let (sender, answer) = std::sync::mpsc::channel();
+        let owned = path.to_owned();
+        std::thread::spawn(move || sender.send(Source::read(&owned)));
+        let read = answer.recv_timeout(std::time::Duration::from_secs(10)).expect("the read has ended");
+        render(&[read.expect_err("it is no file to read")])
+    }
+
+    #[test]
+    fn only_regular_files_of_bounded_length_are_read() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let room = tempfile::tempdir().unwrap();
+        let fifo = room.path().join("pipe.toml");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(refused(&fifo).contains("pipe.toml is a pipe, not a file"), "{}", refused(&fifo));
+        assert!(refused(room.path()).contains("is a directory, not a file"), "{}", refused(room.path()));
+        let zero = Path::new("/dev/zero");
+        assert!(refused(zero).contains("/dev/zero is a device, not a file"), "{}", refused(zero));
+        let length = usize::try_from(Source::LENGTH_MAX).unwrap();
+        let long = room.path().join("long.toml");
+        std::fs::write(&long, vec![b'#'; length + 1]).unwrap();
+        assert!(refused(&long).contains("is longer than 4000000 bytes"), "{}", refused(&long));
+        std::fs::write(&long, vec![b'#'; length]).unwrap();
+        assert_eq!(Source::read(&long).map(|source| source.text.len()), Ok(length));
+        std::fs::write(&long, [0xFF]).unwrap();
+        assert!(refused(&long).contains("cannot read"), "{}", refused(&long));
     }
 
     #[test]

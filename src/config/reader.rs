@@ -213,6 +213,13 @@ impl<'a> Table<'a> {
         self.push(span, format!("`{key}` is missing in {}", self.name), "", Some(format!("add `{key} = …`")));
     }
 
+    /// Reports that a list of tables is missing.
+    pub(crate) fn missing_tables(&self, key: &str) {
+        let span = (!self.span.is_empty()).then(|| self.span.clone());
+        let help = Some(format!("add a `[[{key}]]` table"));
+        self.push(span, format!("`[[{key}]]` is missing in {}", self.name), "", help);
+    }
+
     fn node(&self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.borrow_mut().insert(key);
         self.table.get(key)

@@ -26,34 +26,36 @@ pub(crate) struct Owners<'a> {
     pub(crate) daemon: &'a Daemon,
     pub(crate) areas: &'a BodyAreas,
     pub(crate) protocol: &'a Protocol,
-    /// The unit's title and what it can do.
-    pub(crate) device: (&'a str, &'a Capability),
+    /// The unit's title and what it can do; `None`: the step names no unit that suits.
+    pub(crate) device: Option<(&'a str, &'a Capability)>,
     /// The step's number and its own limits.
     pub(crate) plan: (u8, Limits),
-    pub(crate) place: &'a Place,
-    pub(crate) tissue: Tissue,
+    /// Where it works and the tissue there; `None`: the step names no known place.
+    pub(crate) area: Option<(&'a Place, Tissue)>,
     /// An area of the step is under the low cap.
     pub(crate) caution: bool,
 }
 
-/// What a step asks of its stimulator, with where each was written.
+/// What a step asks of its stimulator, with where each was written; `None`: missing, or not what is due.
 pub(crate) struct Asked {
-    pub(crate) current: (Milliamps, Span<usize>),
-    pub(crate) width: (Microseconds, Span<usize>),
-    pub(crate) frequency: (Hertz, Span<usize>),
+    pub(crate) current: Option<(Milliamps, Span<usize>)>,
+    pub(crate) width: Option<(Microseconds, Span<usize>)>,
+    pub(crate) frequency: Option<(Hertz, Span<usize>)>,
     pub(crate) on: Option<(Duration, Span<usize>)>,
     /// The smaller electrode.
-    pub(crate) contact: SquareCentimetres,
+    pub(crate) contact: Option<SquareCentimetres>,
 }
 
 /// Builds the chain: ceiling, device, site, protocol, plan and area; nobody has cleared anything yet.
 pub(crate) fn chain(owners: &Owners<'_>) -> LimitChain {
-    let Owners { daemon, protocol, device: (title, capability), plan: (number, own), .. } = owners;
+    let Owners { daemon, protocol, device, plan: (number, own), .. } = owners;
     let modality = protocol.modality;
     let said = |limits: Limits, said: String| OwnedLimits { limits, said };
     let mut chain = LimitChain::default();
     *chain.get_mut(LimitOwner::Ceiling) = said(ceiling(modality), String::new());
-    *chain.get_mut(LimitOwner::Device) = said(capability.limits.clone(), (*title).to_owned());
+    if let Some((title, capability)) = device {
+        *chain.get_mut(LimitOwner::Device) = said(capability.limits.clone(), (*title).to_owned());
+    }
     *chain.get_mut(LimitOwner::Site) = daemon.site(modality).clone();
     *chain.get_mut(LimitOwner::Protocol) = said(protocol.limits.clone(), protocol.title.clone());
     *chain.get_mut(LimitOwner::Plan) = said(own.clone(), format!("plan step {number}"));
@@ -63,7 +65,11 @@ pub(crate) fn chain(owners: &Owners<'_>) -> LimitChain {
 
 /// What the area bounds: percussion by its tissue, everything by the low cap where it is marked `caution`.
 fn area_limits(owners: &Owners<'_>) -> OwnedLimits {
-    let Owners { areas, protocol, device: (_, capability), place, tissue, caution, .. } = owners;
+    let Owners { areas, protocol, device, area, caution, .. } = owners;
+    let Some((place, tissue)) = area else {
+        return OwnedLimits::default();
+    };
+    let capability = device.map(|(_, capability)| capability);
     let low = areas.low_cap();
     let mut limits = match (protocol.modality, *caution) {
         (_, false) => Limits::default(),
@@ -75,7 +81,7 @@ fn area_limits(owners: &Owners<'_>) -> OwnedLimits {
     if matches!(protocol.modality, Modality::Percussion) {
         limits.stroke_rate = tighter(limits.stroke_rate, Some(areas.speed(*tissue)));
         said = format!("{said}, {}", tissue_word(*tissue));
-        if uncalibrated_levels(capability) {
+        if capability.is_some_and(uncalibrated_levels) {
             limits.level = tighter(limits.level, Some(Level::from_level(1)));
         }
     }
@@ -92,12 +98,12 @@ const fn uncalibrated_levels(capability: &Capability) -> bool {
 }
 
 /// The low cap: shares of the protocol's own limit, else of the ceiling, floored to the device grid.
-fn low_share(share: &LowShare, protocol: &Protocol, capability: &Capability) -> Limits {
+fn low_share(share: &LowShare, protocol: &Protocol, capability: Option<&Capability>) -> Limits {
     let most = ceiling(protocol.modality);
     let current = protocol.limits.current.or(most.current).map(|full| {
         let micros = u64::from(full.microamps()) * u64::from(share.percent_current) / 100;
         let cut = Milliamps::from_microamps(u32::try_from(micros).unwrap_or(u32::MAX));
-        floor_current(capability, cut)
+        capability.map_or(cut, |capability| floor_current(capability, cut))
     });
     let phase_charge = protocol.limits.phase_charge.or(most.phase_charge).map(|full| {
         let parts = u128::from(full.picocoulombs()) * u128::from(share.percent_phase_charge) / 100;
@@ -122,23 +128,44 @@ pub(crate) const fn is_caution(permission: Permission) -> bool {
 
 /// Reports everything that a neurostimulation step asks above a limit of its chain.
 pub(crate) fn judge_stimulation(table: &Table<'_>, chain: &LimitChain, asked: &Asked) {
-    let (current, at) = &asked.current;
-    let micros = u64::from(current.microamps());
-    over(table, chain, Bound::Current, micros, at);
-    over(table, chain, Bound::Width, asked.width.0.micros().into(), &asked.width.1);
-    over(table, chain, Bound::Frequency, asked.frequency.0.millihertz().into(), &asked.frequency.1);
-    over(table, chain, Bound::PhaseCharge, (*current * asked.width.0).picocoulombs(), at);
+    if let Some((width, at)) = &asked.width {
+        over(table, chain, Bound::Width, width.micros().into(), at);
+    }
+    if let Some((frequency, at)) = &asked.frequency {
+        over(table, chain, Bound::Frequency, frequency.millihertz().into(), at);
+    }
     if let Some((on, at)) = &asked.on {
         over(table, chain, Bound::On, duration_micros(*on), at);
     }
-    let Some(pattern) = asked.pattern() else {
+    let Some((current, at)) = &asked.current else {
         return;
     };
+    over(table, chain, Bound::Current, current.microamps().into(), at);
+    if let Some((width, _)) = &asked.width {
+        over(table, chain, Bound::PhaseCharge, (*current * *width).picocoulombs(), at);
+    }
+    if let Some(pattern) = asked.pattern() {
+        judge_pattern(table, chain, (*current, at), pattern, asked.contact);
+    }
+}
+
+/// Reports a current above what the bounds of the whole pulse train allow; those of density need the electrode.
+fn judge_pattern(
+    table: &Table<'_>,
+    chain: &LimitChain,
+    (current, at): (Milliamps, &Span<usize>),
+    pattern: Stimulation,
+    contact: Option<SquareCentimetres>,
+) {
     for bound in [Bound::Rms, Bound::Density, Bound::Power, Bound::PulseEnergy] {
-        let Some((owner, most)) = electrical_max(chain, bound, pattern, asked.contact) else {
+        // Without a declared electrode there is no density to judge; the governor would count it as no contact at all.
+        if contact.is_none() && matches!(bound, Bound::Density | Bound::Power) {
+            continue;
+        }
+        let Some((owner, most)) = electrical_max(chain, bound, pattern, contact) else {
             continue;
         };
-        if *current > most {
+        if current > most {
             let message = format!(
                 "target of {} is above the {} limit of {}",
                 table.name(),
@@ -147,7 +174,8 @@ pub(crate) fn judge_stimulation(table: &Table<'_>, chain: &LimitChain, asked: &A
             );
             let stated = bound.of(&chain.get(owner).limits).map_or_else(String::new, |it| bound.show(it));
             let label = format!("{} limit is {stated}{}", owner.word(), words_said(chain, owner));
-            let help = format!("with this width and rate on {} at most {most} is possible", asked.contact);
+            let on = contact.map_or_else(String::new, |contact| format!(" on {contact}"));
+            let help = format!("with this width and rate{on} at most {most} is possible");
             table.push(Some(at.clone()), message, label, Some(help));
         }
     }
@@ -156,7 +184,9 @@ pub(crate) fn judge_stimulation(table: &Table<'_>, chain: &LimitChain, asked: &A
 impl Asked {
     /// The pulses as asked, before they are put on the grid: never a longer period than will be driven.
     fn pattern(&self) -> Option<Stimulation> {
-        Some(Stimulation { width: self.width.0, period: self.frequency.0.period()?, cycle: None })
+        let (width, _) = self.width.as_ref()?;
+        let (frequency, _) = self.frequency.as_ref()?;
+        Some(Stimulation { width: *width, period: frequency.period()?, cycle: None })
     }
 }
 
@@ -165,10 +195,10 @@ fn electrical_max(
     chain: &LimitChain,
     bound: Bound,
     pattern: Stimulation,
-    contact: SquareCentimetres,
+    contact: Option<SquareCentimetres>,
 ) -> Option<(LimitOwner, Milliamps)> {
     let most = |limits: &Limits| {
-        let found = current_bounds(&bound.alone(limits), pattern, Some(contact));
+        let found = current_bounds(&bound.alone(limits), pattern, contact);
         found.first().map(|(_, micros)| Milliamps::from_microamps(*micros))
     };
     let stated = chain.iter().filter_map(|(owner, owned)| Some((owner, most(&owned.limits)?)));
@@ -180,11 +210,11 @@ fn electrical_max(
 pub(crate) fn judge_percussion(
     table: &Table<'_>,
     chain: &LimitChain,
-    capability: &Capability,
-    tissue: Tissue,
+    capability: Option<&Capability>,
+    tissue: Option<Tissue>,
     (target, at): (Intensity, &Span<usize>),
 ) -> bool {
-    let uncalibrated = matches!(capability.rate_basis, RateBasis::WorstCase);
+    let uncalibrated = capability.is_some_and(|it| matches!(it.rate_basis, RateBasis::WorstCase));
     match target {
         Intensity::Current(_) => false,
         Intensity::Speed(speed) => {
@@ -195,7 +225,7 @@ pub(crate) fn judge_percussion(
             if over(table, chain, Bound::Level, level.level().into(), at) {
                 return true;
             }
-            let refused = uncalibrated && tissue != Tissue::MuscleLarge;
+            let refused = uncalibrated && tissue.is_some_and(|tissue| tissue != Tissue::MuscleLarge);
             if refused {
                 let message = format!("{} is no place for an uncalibrated gun", table.name());
                 let help = Some("calibrate the gun, or work a large muscle".to_owned());
@@ -247,7 +277,7 @@ fn over(table: &Table<'_>, chain: &LimitChain, bound: Bound, asked: u64, at: &Sp
     true
 }
 
-fn words_said(chain: &LimitChain, owner: LimitOwner) -> String {
+pub(crate) fn words_said(chain: &LimitChain, owner: LimitOwner) -> String {
     let said = &chain.get(owner).said;
     if said.is_empty() { String::new() } else { format!(" ({said})") }
 }
@@ -258,11 +288,11 @@ mod tests {
 
     fn asked(current_ma: u32, width_us: u32, rate_hz: u32, contact_cm2: u32) -> Asked {
         Asked {
-            current: (Milliamps::from_milliamps(current_ma), 0..0),
-            width: (Microseconds::from_micros(width_us), 0..0),
-            frequency: (Hertz::from_hertz(rate_hz), 0..0),
+            current: Some((Milliamps::from_milliamps(current_ma), 0..0)),
+            width: Some((Microseconds::from_micros(width_us), 0..0)),
+            frequency: Some((Hertz::from_hertz(rate_hz), 0..0)),
             on: None,
-            contact: SquareCentimetres::from_square_millimetres(contact_cm2 * 100),
+            contact: Some(SquareCentimetres::from_square_millimetres(contact_cm2 * 100)),
         }
     }
 

@@ -295,7 +295,7 @@ mod tests {
     fn shipped_worlds_are_read() {
         let world = good(&built_in().text);
         let labels: Vec<&str> = world.units.iter().map(|unit| unit.label.as_str()).collect();
-        assert_eq!(labels, ["P24 A", "Gun 1"]);
+        assert_eq!(labels, ["Stimulator A", "Gun 1"]);
         assert_eq!(
             world.units[1].kind,
             UnitKind::Gun {

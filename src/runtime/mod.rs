@@ -48,8 +48,9 @@ use session_task::{Ends, SessionEnd, SessionTask, Shell};
 /// Inputs that may wait for the session task.
 const INPUTS_MAX: usize = 256;
 
-/// The whole close, once asked, must be over by then; after it the process ends whatever hangs.
-const CLOSE_WITHIN: Duration = Duration::from_secs(15);
+/// The whole close, once asked, must be over by then; after it the process ends whatever hangs. Shorter than the parent
+/// process waits before it kills this one (12 s), so that the end is always said and never a kill.
+const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Runs blocking work that ends with the process, such as reading keys, on a thread of its own.
 ///

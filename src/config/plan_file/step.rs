@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use crate::config::SIDES;
 use crate::config::clinical_file::Area;
 use crate::config::limit_table;
+use crate::config::plan_file::sums::Booked;
 use crate::config::plan_file::{Gathered, Knowledge, Listed, Unit, find};
 use crate::config::problem::nearest;
 use crate::config::reader::{At, Table, Wrong, duration, join, one_of, quantity, text, whole};
@@ -86,26 +87,29 @@ pub(super) fn judge(
     let modality = protocol.map(|protocol| protocol.modality);
     let own_limits = own.map_or_else(Limits::default, |own| judge_own(&own, modality));
     let fitted = raw.fit(modality, devices);
-    let placed = raw.place(modality, knowledge);
+    let mut placed = raw.place(modality, knowledge);
     let protocol = protocol?;
     let applicator = raw.applicator(protocol.modality, knowledge);
     raw.misplaced(protocol);
-    let (fitted, mut placed, applicator) = (fitted?, placed?, applicator?);
-    placed.caution |= caution_of(&applicator, protocol.modality, knowledge);
+    if let (Some(placed), Some(applicator)) = (&mut placed, &applicator) {
+        placed.caution |= caution_of(applicator, protocol.modality, knowledge);
+    }
+    // What is not known says nothing of limits: the rest is judged all the same, so that nothing waits behind a slip.
     let chain = step_limits::chain(&Owners {
         daemon: &knowledge.daemon,
         areas: &knowledge.areas,
         protocol,
-        device: (&fitted.unit.title, &fitted.unit.capability),
+        device: fitted.as_ref().map(|fitted| (fitted.unit.title.as_str(), &fitted.unit.capability)),
         plan: (number, own_limits),
-        place: &placed.place,
-        tissue: placed.area.tissue,
-        caution: placed.caution,
+        area: placed.as_ref().map(|placed| (&placed.place, placed.area.tissue)),
+        caution: placed.as_ref().is_some_and(|placed| placed.caution),
     });
     let duration = raw.judge_duration(&chain);
-    let contact = applicator.smallest_contact();
-    let (stimulation, target) = raw.judge_output(protocol, (&fitted, &placed), contact, &chain, gathered)?;
-    let duration = duration?;
+    gathered.booked.extend(raw.booked(number, protocol.modality, placed.as_ref(), &chain));
+    let contact = applicator.as_ref().and_then(Applicator::smallest_contact);
+    let output = raw.judge_output(protocol, (fitted.as_ref(), placed.as_ref()), contact, &chain, gathered);
+    let (fitted, placed, applicator) = (fitted?, placed?, applicator?);
+    let ((stimulation, target), duration) = (output?, duration?);
     advise(table, protocol, &placed, duration, gathered);
     Some(Step {
         number,
@@ -184,29 +188,27 @@ impl<'t> Raw<'t> {
     fn judge_output(
         &self,
         protocol: &Protocol,
-        (fitted, placed): (&Fitted<'_>, &Placed<'_>),
+        (fitted, placed): (Option<&Fitted<'_>>, Option<&Placed<'_>>),
         contact: Option<SquareCentimetres>,
         chain: &LimitChain,
         gathered: &mut Gathered,
     ) -> Option<(Option<Stimulation>, Intensity)> {
-        let capability = &fitted.unit.capability;
+        let capability = fitted.map(|fitted| &fitted.unit.capability);
         match protocol.modality {
             Modality::Tens | Modality::Nmes => {
                 let stimulation = self.stimulation(protocol, capability, gathered);
-                if let Some(asked) = self.asked(contact) {
-                    step_limits::judge_stimulation(self.table, chain, &asked);
-                }
-                let target = self.on_grid(capability, gathered);
+                step_limits::judge_stimulation(self.table, chain, &self.asked(contact));
+                let target = self.on_grid(capability?, gathered);
                 Some((Some(stimulation?), target?))
             }
             Modality::Percussion => {
                 let target = self.target.as_ref()?;
                 let asked = (target.value, &target.span);
-                let tissue = placed.area.tissue;
+                let tissue = placed.map(|placed| placed.area.tissue);
                 if step_limits::judge_percussion(self.table, chain, capability, tissue, asked) {
                     return None;
                 }
-                Some((None, self.on_grid(capability, gathered)?))
+                Some((None, self.on_grid(capability?, gathered)?))
             }
         }
     }
@@ -336,7 +338,7 @@ impl<'t> Raw<'t> {
     fn stimulation(
         &self,
         protocol: &Protocol,
-        capability: &Capability,
+        capability: Option<&Capability>,
         gathered: &mut Gathered,
     ) -> Option<Stimulation> {
         let table = self.table;
@@ -344,12 +346,14 @@ impl<'t> Raw<'t> {
             table.missing(key);
         }
         let cycle = self.cycle(protocol);
-        let (frequency, width) = (self.frequency.as_ref()?, self.width.as_ref()?);
-        inside(table, "frequency", &protocol.frequency, frequency, Hertz::to_string);
-        if let Some(range) = &protocol.width {
+        if let Some(frequency) = &self.frequency {
+            inside(table, "frequency", &protocol.frequency, frequency, Hertz::to_string);
+        }
+        if let (Some(range), Some(width)) = (&protocol.width, &self.width) {
             inside(table, "width", range, width, Microseconds::to_string);
         }
-        let grid = capability.pulse?;
+        let (frequency, width) = (self.frequency.as_ref()?, self.width.as_ref()?);
+        let grid = capability?.pulse?;
         let (on_width, on_period) =
             (width_on_grid(&grid, width.value), period_on_grid(&grid, frequency.value));
         let (Some(on_width), Some(on_period)) = (on_width, on_period) else {
@@ -421,18 +425,36 @@ impl<'t> Raw<'t> {
     }
 
     /// What is asked of the stimulator, as written: judged before it is put on the grid.
-    fn asked(&self, contact: Option<SquareCentimetres>) -> Option<Asked> {
-        let (target, width, frequency) =
-            (self.target.as_ref()?, self.width.as_ref()?, self.frequency.as_ref()?);
-        let Intensity::Current(current) = target.value else {
-            return None;
-        };
-        Some(Asked {
-            current: (current, target.span.clone()),
-            width: (width.value, width.span.clone()),
-            frequency: (frequency.value, frequency.span.clone()),
+    fn asked(&self, contact: Option<SquareCentimetres>) -> Asked {
+        let current = self.target.as_ref().and_then(|target| match target.value {
+            Intensity::Current(current) => Some((current, target.span.clone())),
+            Intensity::Speed(_) | Intensity::Level(_) => None,
+        });
+        Asked {
+            current,
+            width: self.width.as_ref().map(|width| (width.value, width.span.clone())),
+            frequency: self.frequency.as_ref().map(|frequency| (frequency.value, frequency.span.clone())),
             on: self.cycle.as_ref().map(|cycle| (cycle.on.value, cycle.on.span.clone())),
-            contact: contact?,
+            contact,
+        }
+    }
+
+    /// Returns what the step books on the limits of the whole plan, when it says how long it is.
+    fn booked(
+        &self,
+        number: u8,
+        modality: Modality,
+        placed: Option<&Placed<'_>>,
+        chain: &LimitChain,
+    ) -> Option<Booked> {
+        let duration = self.duration.as_ref()?;
+        Some(Booked {
+            number,
+            modality,
+            place: placed.map(|placed| placed.place.clone()),
+            duration: duration.value,
+            span: duration.span.clone(),
+            chain: chain.clone(),
         })
     }
 
