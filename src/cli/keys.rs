@@ -186,11 +186,12 @@ fn range(plan: &Plan, device: DeviceId) -> Option<IntensityRange> {
     plan.devices.get(usize::from(device.0)).map(|planned| planned.capability.intensity)
 }
 
-/// Returns from where a key counts: what is in force at this instant; for an ON:OFF program, what it runs at when ON.
+/// Returns from where a key counts: what is in force at this instant; for an ON:OFF program, its envelope, so that after
+/// a decrease by anybody the next key never goes back up.
 /// Never what was asked before a hold or a stop: one key is one device step (design 3.6).
 pub(crate) fn present(view: &StepView) -> Intensity {
     match (view.state, view.phase) {
-        (StepState::Running, Phase::RampUp | Phase::On | Phase::RampDown | Phase::Off) => view.asked,
+        (StepState::Running, Phase::RampUp | Phase::On | Phase::RampDown | Phase::Off) => view.envelope,
         (StepState::Running | StepState::Finishing, Phase::Continuous) => view.setpoint,
         (
             StepState::Waiting
@@ -269,7 +270,7 @@ mod tests {
             uncertain: false,
             number: 1,
             state: StepState::Running,
-            asked: current(12_000),
+            asked: current(9_000),
             allowed: current(25_000),
             owner: LimitOwner::Plan,
             setpoint: current(9_000),
@@ -281,7 +282,7 @@ mod tests {
         };
         assert_eq!(present(&view), current(9_000), "what is in force, not what it rises to");
         (view.phase, view.setpoint) = (Phase::Off, current(0));
-        assert_eq!(present(&view), current(12_000), "a program at rest returns to what it runs at");
+        assert_eq!(present(&view), current(9_000), "a program at rest returns to what it runs at");
         for state in [StepState::Held, StepState::Armed, StepState::Ended(StopReason::Completed)] {
             view.state = state;
             assert_eq!(present(&view), current(0), "{state:?}");

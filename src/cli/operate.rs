@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::governor::{Act, Entry, Refusal, Snapshot, StepState, StepView, StopView, Verdict};
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
+use crate::model::protocol::Modality;
 use crate::model::session::StopReason;
 use crate::runtime::handle::{Event, SessionHandle, Unanswered};
 use crate::runtime::{Ended, Supervisor};
@@ -35,9 +36,6 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// What to do by hand is repeated this often while a stop is not proven.
 const WARN_EVERY: Duration = Duration::from_secs(5);
-
-/// A key press is a sign of presence for this long (SR-47).
-const PRESENCE: Duration = Duration::from_secs(3 * 60);
 
 /// A `0` this soon after a `1` was meant as ten.
 const TEN_WITHIN: Duration = Duration::from_secs(1);
@@ -53,6 +51,12 @@ pub(crate) enum Operator {
     },
     /// Nobody: a rehearsal runs by itself.
     Unattended(Box<Autopilot>),
+}
+
+impl Operator {
+    const fn is_person(&self) -> bool {
+        matches!(self, Self::Person { .. })
+    }
 }
 
 /// How the operating ended.
@@ -91,6 +95,8 @@ struct Screen<'a> {
     named: Option<DeviceId>,
     /// The operator has asked for the end.
     closing: bool,
+    /// Steps that a person has left by `n`.
+    left: Vec<u8>,
 }
 
 type Asking = std::pin::Pin<Box<dyn Future<Output = (Act, Result<Verdict, Unanswered>)> + Send>>;
@@ -132,6 +138,7 @@ pub(crate) async fn operate(
         over: VecDeque::new(),
         named: None,
         closing: false,
+        left: Vec::new(),
     };
     screen.greet(&operator);
     let mut ended = pin!(supervisor.run());
@@ -185,9 +192,38 @@ async fn next_key(operator: &mut Operator) -> char {
 }
 
 /// Returns the step that the keys act on: the first that is not over; the last when all are.
-fn present_step(snapshot: &Snapshot) -> u8 {
-    let open = snapshot.steps.iter().find(|view| !matches!(view.state, StepState::Ended(_)));
+/// Returns the width of the terminal; 80 where it does not say.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+}
+
+/// The step that keys and the live line are about: a person stays on a step that was interrupted until it is completed
+/// or left by `n`, so that no key reaches other pads than the ones just looked at.
+fn present_step(snapshot: &Snapshot, left: &[u8], unattended: bool) -> u8 {
+    let over = |view: &StepView| match view.state {
+        StepState::Ended(StopReason::Completed) => true,
+        StepState::Ended(_) => unattended || left.contains(&view.number),
+        StepState::Waiting => left.contains(&view.number),
+        StepState::Arming
+        | StepState::Armed
+        | StepState::Running
+        | StepState::Held
+        | StepState::Finishing => false,
+    };
+    let open = snapshot.steps.iter().find(|view| !over(view));
     open.or(snapshot.steps.last()).map_or(0, |view| view.number)
+}
+
+/// How long one key is a sign of presence, ms: until the question whether anybody is there has come and its time is
+/// over (design 4), so that the question is put before the lease ends.
+fn presence(plan: &Plan, number: u8) -> Duration {
+    let step = plan.steps.iter().find(|step| step.number == number);
+    let minutes = match step.map(|step| step.modality) {
+        Some(Modality::Percussion) | None => 3,
+        Some(Modality::Tens | Modality::Nmes) => 10,
+    };
+    Duration::from_secs(minutes * 60 + 35)
 }
 
 /// Returns whether a unit's newest stop is neither proven nor stated.
@@ -254,7 +290,19 @@ impl Screen<'_> {
             self.say("For discomfort ten press t. Nothing was taken from this 0.");
             return None;
         }
-        match keys::asked(key, self.plan, snapshot, present_step(snapshot)) {
+        let number = present_step(snapshot, &self.left, false);
+        let leaves = snapshot.steps.iter().any(|view| {
+            view.number == number && matches!(view.state, StepState::Waiting | StepState::Ended(_))
+        });
+        if key == 'n' && leaves {
+            self.left.push(number);
+            self.say(&format!("Step {number} is left as it is."));
+            return None;
+        }
+        if matches!(key, 'a' | '+') {
+            self.left.retain(|left| *left != number);
+        }
+        match keys::asked(key, self.plan, snapshot, number) {
             Asked::StopAll => self.say("STOP ALL."),
             Asked::Help => self.say(words::HELP),
             Asked::Nothing(why) => self.say(why),
@@ -358,7 +406,7 @@ impl Screen<'_> {
         let said = match answer {
             // A sign of presence asks for nothing, so there is nothing to say about it.
             _ if *act == Act::Present => None,
-            Ok(Verdict::Refused(Refusal::NotProven { device })) => {
+            Ok(Verdict::Refused(Refusal::NotProven { device })) if operator.is_person() => {
                 self.named = Some(*device);
                 Some(format!(
                     "{} has not proven that it stopped. Stop it by hand, see that it stopped, then press v.",
@@ -380,12 +428,15 @@ impl Screen<'_> {
         if let Operator::Person { .. } = operator {
             self.prompt(snapshot);
         }
-        let number = present_step(snapshot);
+        let unattended = matches!(operator, Operator::Unattended(_));
+        let number = present_step(snapshot, &self.left, unattended);
         let line = words::live_line(self.plan, snapshot, number);
         let painted = if self.repaints {
             self.painted = true;
             let mut out = std::io::stderr().lock();
-            write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush()).is_ok()
+            // One row, or the sentences above would scroll away.
+            let row: String = line.chars().take(columns().saturating_sub(1)).collect();
+            write!(out, "\r\x1b[2K{row}").and_then(|()| out.flush()).is_ok()
         } else {
             self.line(words::change_key(snapshot, number), &line);
             true
@@ -393,7 +444,9 @@ impl Screen<'_> {
         let now = self.clock.now();
         self.warn(now, snapshot);
         let present = match operator {
-            Operator::Person { .. } => self.last_key.is_some_and(|(at, _)| now.since(at) <= PRESENCE),
+            Operator::Person { .. } => {
+                self.last_key.is_some_and(|(at, _)| now.since(at) <= presence(self.plan, number))
+            }
             Operator::Unattended(_) => true,
         };
         if painted && present {

@@ -233,7 +233,7 @@ pub(crate) mod tests {
         for key in keys() {
             let score = match key {
                 't' => Some(10),
-                '0'..='9' => Some(key as u8 - b'0'),
+                '0'..='9' => key.to_digit(10).and_then(|digit| u8::try_from(digit).ok()),
                 _ => None,
             };
             let expected = match (score.and_then(Discomfort::new), key) {

@@ -29,6 +29,17 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
     if let Some(generation) = snapshot.latched {
         append(&mut line, format_args!("STOPPED (stop {}) | ", generation.0));
     }
+    // What must be seen comes first: a narrow terminal cuts the end.
+    for (device, unit) in (0u8..).map(DeviceId).zip(&snapshot.units) {
+        if unit.stop == StopView::Unconfirmed {
+            append(&mut line, format_args!("{}: stop NOT confirmed | ", label(plan, device)));
+        }
+    }
+    match snapshot.alarms.len() {
+        0 => {}
+        1 => line.push_str("1 alarm | "),
+        count => append(&mut line, format_args!("{count} alarms | ")),
+    }
     let view = snapshot.steps.iter().find(|view| view.number == number);
     let step = plan.steps.iter().find(|step| step.number == number);
     let (Some(view), Some(step)) = (view, step) else {
@@ -56,16 +67,6 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
     }
     if view.uncertain {
         line.push_str(" | known only between two bounds");
-    }
-    for (device, other) in (0u8..).map(DeviceId).zip(&snapshot.units) {
-        if other.stop == StopView::Unconfirmed && device != step.device {
-            append(&mut line, format_args!(" | {}: stop NOT confirmed", label(plan, device)));
-        }
-    }
-    match snapshot.alarms.len() {
-        0 => {}
-        1 => line.push_str(" | 1 alarm"),
-        count => append(&mut line, format_args!(" | {count} alarms")),
     }
     line
 }

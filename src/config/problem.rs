@@ -302,9 +302,9 @@ mod tests {
     fn refused(path: &Path) -> String {
         let (sender, answer) = std::sync::mpsc::channel();
         let owned = path.to_owned();
-        std::thread::spawn(move || sender.send(Source::read(&owned)));
+        std::thread::spawn(move || drop(sender.send(Box::new(Source::read(&owned)))));
         let read = answer.recv_timeout(std::time::Duration::from_secs(10)).expect("the read has ended");
-        render(&[read.expect_err("it is no file to read")])
+        render(&[(*read).expect_err("it is no file to read")])
     }
 
     #[test]

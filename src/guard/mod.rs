@@ -235,7 +235,8 @@ impl Places {
 struct Simulators {
     child: Child,
     lines: Option<Lines<BufReader<ChildStdout>>>,
-    input: Option<ChildStdin>,
+    /// Held open: its end tells the simulators that this process is gone.
+    _input: Option<ChildStdin>,
 }
 
 impl Simulators {
@@ -246,7 +247,7 @@ impl Simulators {
         let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
         let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
         let input = child.stdin.take();
-        Ok(Self { child, lines, input })
+        Ok(Self { child, lines, _input: input })
     }
 
     async fn ready(&mut self) -> Result<Places, GuardError> {
@@ -297,10 +298,10 @@ impl Simulators {
         }
     }
 
-    /// Ends them: end of input, then SIGTERM, then SIGKILL.
+    /// Ends them: SIGTERM, then SIGKILL.
     async fn end(mut self) {
-        drop(self.input.take());
         for signal in [Signal::TERM, Signal::KILL] {
+            tell(&self.child, signal);
             let finished = async {
                 while self.next_line().await.is_some() {}
                 self.child.wait().await
@@ -308,7 +309,6 @@ impl Simulators {
             if timeout(KILL_AFTER, finished).await.is_ok() {
                 return;
             }
-            tell(&self.child, signal);
         }
         if self.child.wait().await.is_err() {
             tracing::debug!("the simulators could not be waited for");

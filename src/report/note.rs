@@ -108,6 +108,15 @@ impl Note {
     fn text(&self) -> String {
         let mut out = String::new();
         self.header(&mut out);
+        if self.ended.is_none() {
+            out.push('\n');
+            paragraph(
+                &mut out,
+                "",
+                "INCOMPLETE: this session is not closed in the record. What follows may be less than what was given. \
+                 Look at the client, and start doseward again: it adds what may have been given.",
+            );
+        }
         out.push_str("\nWhat was given\n");
         for step in &self.steps {
             paragraph(&mut out, &format!("{}. ", step.number), &self.step(step));
@@ -121,8 +130,10 @@ impl Note {
             "Not signed yet. doseward wrote this from its record; it becomes the session note when a therapist has \
              read and signed it.",
         );
-        paragraph(&mut out, "", "Anchor of the record; whoever verifies it later needs this line:");
-        out.push_str(&format!("{}\n", self.head));
+        if self.ended.is_some() {
+            paragraph(&mut out, "", "Anchor of the record; whoever verifies it later needs this line:");
+            out.push_str(&format!("{}\n", self.head));
+        }
         out
     }
 
@@ -342,7 +353,9 @@ impl Note {
             }
         }
         if said.is_empty() {
-            out.push_str("\nNo alarms.\n");
+            if self.ended.is_some() {
+                out.push_str("\nNo alarms.\n");
+            }
             return;
         }
         out.push_str("\nAlarms\n");

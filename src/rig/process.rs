@@ -92,7 +92,10 @@ struct Directory {
     path: PathBuf,
 }
 
-/// Runs a world as a process does, until it is told to end.
+/// How long simulators run on when their standard input has ended: a daemon that lost its parent stops them first.
+const ORPHANED_FOR: Duration = Duration::from_secs(10);
+
+/// Runs a world as a process does, until it is told to end, or 10 s after its standard input has ended.
 ///
 /// # Errors
 /// The world could not be started, or standard output is gone.
@@ -106,15 +109,28 @@ pub async fn run(world: World, options: Options) -> Result<(), RigError> {
     lines.push("ready".to_owned());
     say(&lines.join("\n")).map_err(said)?;
     let mut input = read_lines();
-    let end = tokio::time::sleep(options.duration.unwrap_or(Duration::MAX));
-    tokio::pin!(end);
+    let clock = Clock::start();
+    let mut end = options.duration.map(|duration| clock.now().saturating_add(duration));
+    let mut orphaned = false;
     loop {
+        let ends = async {
+            match end {
+                Some(end) => tokio::time::sleep_until(clock.at(end)).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = &mut end => break,
-            line = input.recv() => {
-                let Some(line) = line else { break };
+            () = ends => break,
+            line = input.recv(), if !orphaned => {
+                let Some(line) = line else {
+                    // Whoever started them is gone; the daemon that drives them may still want to stop them.
+                    orphaned = true;
+                    let last = clock.now().saturating_add(ORPHANED_FOR);
+                    end = Some(end.map_or(last, |end| end.min(last)));
+                    continue;
+                };
                 let answer = match rig.command(&line).await {
                     Ok(()) => "ok".to_owned(),
                     Err(reason) => format!("error {reason}"),
