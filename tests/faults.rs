@@ -68,7 +68,7 @@ const FAULTS: [Fault; 9] = [
             "!! No answer from Gun 1. What it does now is not known. Lift the gun off and press its button.",
             "step 2, calf right, follows.",
             "!!! Gun 1 has not proven that it stopped. It may still be running.",
-            "| Gun 1: stop NOT confirmed",
+            "Gun 1: stop NOT confirmed | ",
             "!!! Gun 1 has not proven that it stopped. It may still be running. Lift the gun off",
             "of output, if nobody stops it by hand, at no more than 1000 raw.",
             "The plan was not completed: step 1, hamstrings right: no answer from the unit; step 2, calf right, cannot \
@@ -189,7 +189,7 @@ const FAULTS: [Fault; 9] = [
         alarms: &["lead_off"],
         says: &[
             "Stimulator A: an electrode of output 1 has no contact.",
-            "!! Stimulator A reports that an electrode has lost contact. All its outputs are at zero. Check the pads, \
+            "!! Stimulator A reports that an electrode has lost contact. Stop was sent to all its outputs. Check the pads, \
              then arm again. It starts from zero.",
             "Step 1, calf right, ended before its time: electrode contact lost.",
             "Step 2, forearm extensors right: over, step completed.",

@@ -317,7 +317,7 @@ impl Governor {
         if let Some(run) = self.runs.get_mut(index)
             && run.on_since.is_none()
         {
-            run.on_since = Some(since);
+            run.uncommanded_since = Some(run.uncommanded_since.unwrap_or(since));
         }
     }
 

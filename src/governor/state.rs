@@ -38,6 +38,10 @@ pub(crate) struct StepRun {
     pub(crate) used: Duration,
     /// Output time runs since.
     pub(crate) on_since: Option<Mono>,
+    /// Output that nobody commanded while the step was not in use: it counts on the area, not as this step's own.
+    pub(crate) uncommanded: Duration,
+    /// It runs since.
+    pub(crate) uncommanded_since: Option<Mono>,
     /// The finish ramp began.
     pub(crate) finishing: Option<Finish>,
     pub(crate) ledger: Ledger,
@@ -124,6 +128,8 @@ impl StepRun {
             pending: None,
             used: Duration::ZERO,
             on_since: None,
+            uncommanded: Duration::ZERO,
+            uncommanded_since: None,
             finishing: None,
             ledger: Ledger::new(contact_seen_from),
             progress_at: None,
@@ -146,6 +152,15 @@ impl StepRun {
     pub(crate) fn stop_counting(&mut self, at: Mono) {
         self.used = self.used_at(at);
         self.on_since = None;
+        if let Some(since) = self.uncommanded_since.take() {
+            self.uncommanded = self.uncommanded.saturating_add(at.since(since));
+        }
+    }
+
+    /// Returns the output time on the step's area so far, commanded or not.
+    pub(crate) fn on_area_at(&self, now: Mono) -> Duration {
+        let beside = self.uncommanded_since.map_or(Duration::ZERO, |since| now.since(since));
+        self.used_at(now).saturating_add(self.uncommanded).saturating_add(beside)
     }
 
     /// Returns whether the step holds or may hold output of its channel.

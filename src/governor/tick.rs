@@ -274,7 +274,7 @@ impl Governor {
             .iter()
             .zip(&self.runs)
             .filter(|(other, _)| other.modality == step.modality && counts(other))
-            .fold(Duration::ZERO, |sum, (_, run)| sum.saturating_add(run.used_at(now)));
+            .fold(Duration::ZERO, |sum, (_, run)| sum.saturating_add(run.on_area_at(now)));
         limit.saturating_sub(used)
     }
 
