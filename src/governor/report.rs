@@ -242,7 +242,7 @@ impl Governor {
 
     fn zero_proven(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
         for index in self.steps_of(device) {
-            self.settle_zero(index, now, tail, out);
+            self.settle_zero(now, index, (now, tail), out);
             if let Some(run) = self.runs.get_mut(index) {
                 run.delivered = run.delivered.map(Intensity::zero);
             }

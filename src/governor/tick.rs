@@ -503,7 +503,7 @@ impl Governor {
         let uncertain = self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain());
         if let Some(end) = self.runs_on_until(index).filter(|end| uncertain && now >= *end) {
             // The unit's own time-out: whatever it was told, it is at zero from here.
-            self.settle_zero(index, end, Duration::ZERO, out);
+            self.settle_zero(now, index, (end, Duration::ZERO), out);
         }
         if self.runs.get(index).is_some_and(|run| run.progress_at.is_some_and(|at| now >= at)) {
             self.progress(index, now, out);
@@ -548,14 +548,20 @@ impl Governor {
             let battery = self.step(index).and_then(|step| self.capability(step.device));
             let battery = battery.map_or(Duration::ZERO, |capability| capability.battery_life);
             let end = self.runs_on_until(index).unwrap_or(now.saturating_add(battery)).max(now);
-            self.settle_zero(index, end, Duration::ZERO, out);
+            self.settle_zero(now, index, (end, Duration::ZERO), out);
         }
     }
 
     /// Closes a step's dose and its output time: it was at zero at `at`, plus the unit's stop tail.
-    pub(super) fn settle_zero(&mut self, index: usize, at: Mono, tail: Duration, out: &mut Vec<Output>) {
+    pub(super) fn settle_zero(
+        &mut self,
+        now: Mono,
+        index: usize,
+        (at, tail): (Mono, Duration),
+        out: &mut Vec<Output>,
+    ) {
         let open = self.runs.get(index).is_some_and(|run| run.ledger.is_open());
-        self.book(index, at, out, |ledger, closed| ledger.proven_zero(at, tail, closed));
+        self.book(index, now, out, |ledger, closed| ledger.proven_zero(at, tail, closed));
         if let Some(run) = self.runs.get_mut(index).filter(|run| open && !run.is_live()) {
             run.stop_counting(at.saturating_add(tail));
         }
