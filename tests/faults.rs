@@ -46,7 +46,7 @@ const FAULTS: [Fault; 9] = [
             "Gun 1: the link is lost.",
             "Step 1, hamstrings right, ended before its time: no answer from the unit. It is not started again by \
              itself; step 2, calf right, follows.",
-            "Gun 1 has not proven that it stopped. Stop it by hand, see that it stopped",
+            "Not now: Gun 1 has not proven that it stopped. Stop it by hand and see that it stopped.",
             "!!! Gun 1 has not proven that it stopped. It may still be running.",
             "Gun 1: connected.",
             "Gun 1, hamstrings right: what it gave is not certain: between 0:00 and 0:",
