@@ -359,3 +359,22 @@ fn a_completed_step_stays_completed() {
     let request = bench.act(Act::Arm { step: 1 });
     assert!(matches!(bench.verdict(request), Some(Verdict::Refused(_))));
 }
+
+/// SR-43, H-11: a late echo of a stop that was proven before this epoch closes no dose of it.
+#[test]
+fn an_echo_of_an_old_stop_closes_no_running_dose() {
+    use doseward::model::command::DeviceId;
+    use doseward::model::report::{Report, StopProgress};
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    bench.set(1, milliamps(10));
+    bench.pass(Duration::from_secs(3));
+    let generation = bench.governor.generation(DeviceId(0));
+    let (progress, after) = (StopProgress::Confirmed, Duration::from_millis(5));
+    bench.tell(0, Report::Stop { generation, progress, after });
+    bench.pass(Duration::from_secs(5));
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(Duration::from_millis(200));
+    bench.close();
+    crate::support::laws::law_7(&bench);
+}

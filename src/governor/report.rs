@@ -225,6 +225,8 @@ impl Governor {
         match progress {
             StopProgress::Written if unit.stop.view == StopView::Asked => unit.stop.view = StopView::Written,
             StopProgress::Written => {}
+            // An echo of a stop from before this epoch says nothing of what runs in it.
+            StopProgress::Confirmed if unit.ready => return,
             StopProgress::Confirmed => {
                 unit.stop.view = StopView::Confirmed(after);
                 unit.saw_zero(now);
