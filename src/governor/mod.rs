@@ -26,6 +26,7 @@
 //! | `input`, `output`, `words` | what happens, what is ordered, how a refusal reads |
 //! | `limits` | ceilings, electrical limits, the chain |
 //! | `interlock` | what must hold to arm and to rise |
+//! | `beside` | what may run at the same time |
 //! | `request` | what people ask |
 //! | `report` | what drivers report |
 //! | `stop` | stop, hold, end of a step, reset |
@@ -44,6 +45,7 @@
     )
 )]
 
+mod beside;
 mod book;
 pub mod input;
 mod interlock;
