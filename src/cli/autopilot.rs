@@ -109,13 +109,12 @@ impl Autopilot {
         }
         let each = views.into_iter().map(|view| self.operate(view, snapshot.at));
         let found: Vec<Next> = each.collect();
-        found.into_iter().find(|next| *next != Next::Wait).map_or(Next::Wait, |next| match next {
-            Next::Ask(act) => {
-                let step = act.step();
-                self.ask(step, act)
-            }
-            other => other,
-        })
+        let next = found.into_iter().find(|next| *next != Next::Wait).unwrap_or(Next::Wait);
+        if let Next::Ask(act) = next {
+            let step = act.step();
+            return self.ask(step, act);
+        }
+        next
     }
 
     /// Returns what one step needs.
