@@ -153,6 +153,7 @@ impl Daemon {
         let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
+        head.boot = Clock::boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
         Ok(Begun { journal, session, clock_sane })
