@@ -49,12 +49,6 @@ impl Clock {
         self.origin_monotonic_us.saturating_add(mono.micros())
     }
 
-    /// Returns which boot of the machine this is, as the system names it.
-    pub fn boot() -> Option<String> {
-        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
-    }
-
     /// Returns how long the machine has slept since the clock was started.
     pub fn suspended(&self) -> Duration {
         asleep().saturating_sub(self.origin_asleep)
