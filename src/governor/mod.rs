@@ -26,6 +26,7 @@
 //! | `input`, `output`, `words` | what happens, what is ordered, how a refusal reads |
 //! | `limits` | ceilings, electrical limits, the chain |
 //! | `interlock` | what must hold to arm and to rise |
+//! | `beside` | what may run at the same time |
 //! | `request` | what people ask |
 //! | `report` | what drivers report |
 //! | `hand` | what is done at a gun itself |
@@ -50,6 +51,7 @@
 )]
 
 mod alarms;
+mod beside;
 mod book;
 mod force;
 mod guard;

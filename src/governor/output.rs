@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use crate::alarm::{Alarm, Cause};
 use crate::governor::input::{AlarmOutput, RequestId, Seq};
+use crate::model::area::Place;
+use crate::model::budget::{Budget, Declared, DoseRef};
 use crate::model::command::{Channel, Command, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use crate::model::dose::Dose;
 use crate::model::limit::LimitOwner;
 use crate::model::plan::ClientCode;
 use crate::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
 use crate::model::session::{Actor, Discomfort, StopReason};
-use crate::units::{Mono, RawForce};
+use crate::units::{Centimetres, Mono, RawForce};
 
 /// A value the governor has cleared. Its constructor is private to `governor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +223,55 @@ pub enum Refusal {
         /// What, in words.
         what: String,
     },
+    /// A time budget is used up.
+    Budget {
+        /// Which.
+        budget: Budget,
+        /// Whose limit it is.
+        owner: LimitOwner,
+        /// Who said so, in words; may be empty.
+        said: String,
+        /// The whole of it.
+        limit: Duration,
+    },
+    /// The area rests between two bouts.
+    Rest {
+        /// How much longer.
+        left: Duration,
+    },
+    /// TENS was on this area lately and nobody has said that sensation returned.
+    Numb {
+        /// How long ago it ended, at least.
+        ago: Duration,
+    },
+    /// What was given here, or by this unit, is uncertain and nobody has resolved it.
+    Unresolved {
+        /// Which interval.
+        of: DoseRef,
+        /// The unit that gave it.
+        unit: String,
+        /// Where.
+        place: Place,
+        /// Output time, least and most.
+        on: (Duration, Duration),
+    },
+    /// A resolution outside the two bounds.
+    OutsideBounds {
+        /// Least and most.
+        on: (Duration, Duration),
+    },
+    /// The plan's sessions of the week are used up.
+    Course {
+        /// Sessions in the seven days up to today.
+        sessions: u8,
+        /// What the plan allows.
+        allowed: u8,
+    },
+    /// Percussion beside a stimulated area, too near or without a measured distance.
+    Distance {
+        /// What the therapist entered in the plan.
+        entered: Option<Centimetres>,
+    },
     /// The unit cannot be driven.
     Unit {
         /// Why, in words.
@@ -280,6 +331,64 @@ pub enum Entry {
         by: Actor,
         /// The unit's new epoch.
         epoch: Epoch,
+    },
+    /// A step begins beside another that is in use, at a distance that the therapist measured.
+    Beside {
+        /// Who armed it.
+        by: Actor,
+        /// The step that begins.
+        step: u8,
+        /// The step in use.
+        other: u8,
+        /// As the plan states it.
+        distance: Centimetres,
+    },
+    /// A dose from elsewhere today, as the therapist declares it.
+    Declared {
+        /// Who read back the client's identity with it.
+        by: Actor,
+        /// What.
+        declared: Declared,
+    },
+    /// Why one more session than the plan has a week.
+    BeyondCourse {
+        /// Who.
+        by: Actor,
+        /// Sessions in the seven days up to today.
+        sessions: u8,
+        /// Why.
+        reason: String,
+    },
+    /// Sensation on an area has returned after TENS.
+    SensationReturned {
+        /// Who tested it.
+        by: Actor,
+        /// The step that waited for it.
+        step: u8,
+    },
+    /// A step ends because a budget is used up.
+    BudgetUsed {
+        /// Step.
+        step: u8,
+        /// Which budget.
+        budget: Budget,
+        /// Whose limit.
+        owner: LimitOwner,
+        /// The whole of it.
+        limit: Duration,
+    },
+    /// A person resolved an uncertain interval.
+    Resolved {
+        /// Who.
+        by: Actor,
+        /// Which.
+        of: DoseRef,
+        /// The bounds that the screen showed.
+        shown: (Duration, Duration),
+        /// Output time that counts from now on.
+        gave: Duration,
+        /// Why.
+        reason: String,
     },
     /// A rise is about to happen. Durable before its first byte.
     Intent {
