@@ -72,6 +72,8 @@ fn capability(gun: bool) -> Capability {
         stop_tail: Duration::from_millis(if gun { 1000 } else { 0 }),
         battery_life: Duration::from_secs(7200),
         contact_seen_from: Milliamps::ZERO,
+        reports_force: false,
+        reports_own_button: false,
         rate_basis: if gun { RateBasis::WorstCase } else { RateBasis::None },
         limits: Limits::default(),
     }
@@ -116,6 +118,8 @@ fn step(number: u8, modality: Modality, title: &str, at: Place, cycle: Option<Cy
         held_by: gun.then(|| "T1".to_owned()),
         rest: Duration::ZERO,
         low: Limits::default(),
+        start_at_device: false,
+        force_max: None,
         usual: Limits::default(),
         chain: LimitChain::default(),
         place: at,

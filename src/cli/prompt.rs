@@ -220,6 +220,7 @@ pub(crate) mod tests {
             units: Vec::new(),
             unresolved: Vec::new(),
             alarms: Vec::new(),
+            sounding: crate::alarm::Sounding::default(),
         }
     }
 

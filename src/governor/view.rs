@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Sounding};
 use crate::governor::input::Version;
 use crate::governor::state::Unit;
 use crate::governor::{Governor, limits};
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub unresolved: Vec<OpenDose>,
     /// Alarms, highest and newest first.
     pub alarms: Vec<Alarm>,
+    /// What is to be heard.
+    pub sounding: Sounding,
 }
 
 /// One step as a screen shows it.
@@ -131,7 +133,7 @@ pub enum StopView {
 impl Governor {
     /// Returns what a screen shows.
     pub fn snapshot(&self, now: Mono) -> Snapshot {
-        let mut alarms: Vec<Alarm> = self.alarms.iter().copied().collect();
+        let mut alarms: Vec<Alarm> = self.alarms.keys().copied().collect();
         alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.cause.priority()));
         Snapshot {
             at: now,
@@ -141,6 +143,7 @@ impl Governor {
             units: self.units.iter().map(|unit| unit.view(now)).collect(),
             unresolved: self.settings.spent.open.clone(),
             alarms,
+            sounding: self.sounding(now),
         }
     }
 
