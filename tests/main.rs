@@ -22,6 +22,7 @@ mod faults;
 mod hazards;
 mod laws;
 mod limits;
+mod people;
 mod protocol_files;
 mod real_transport;
 mod record;

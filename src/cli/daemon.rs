@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::watch;
 
+use crate::alarm::Cause;
 use crate::cli::autopilot::Autopilot;
 use crate::cli::keys::Keyboard;
 use crate::cli::operate::{Operated, Operator, operate};
@@ -24,6 +25,7 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
+use crate::record::daily::Locked;
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::store::Reader;
@@ -31,6 +33,7 @@ use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
+use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
 use crate::runtime::{self, Builder, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
@@ -63,6 +66,10 @@ struct Begun {
     journal: Journal,
     session: SessionId,
     clock_sane: bool,
+    /// Newest wall time of the record before this session.
+    newest: Option<jiff::Timestamp>,
+    /// Units that an earlier session locked.
+    locked: Vec<(DeviceId, Cause, Duration)>,
 }
 
 impl Daemon {
@@ -156,7 +163,8 @@ impl Daemon {
         head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        Ok(Begun { journal, session, clock_sane })
+        let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
+        Ok(Begun { journal, session, clock_sane, newest, locked })
     }
 
     async fn session(&self, loaded: &Loaded, parts: (Builder, Begun), clock: Clock) -> Outcome {
@@ -202,6 +210,7 @@ impl Daemon {
         listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
+        let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
             settings: Settings::with_lease(loaded.daemon.lease),
@@ -209,12 +218,36 @@ impl Daemon {
             writing: Writing::Thread,
             guard: guard.clone(),
             clock_sane: begun.clock_sane,
-            // This version drives simulated units only: alarms go to the log.
-            alarm_output: AlarmOutput::Logged,
+            voice,
+            locked: begun.locked,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.lanes().clone());
         Ok((handle, supervisor, guard))
+    }
+
+    /// Returns what sounds the alarms. A rehearsal uses the player when it was tested today, else the log.
+    fn voice(&self, player: Option<Vec<String>>, newest: Option<jiff::Timestamp>) -> Result<Voice, String> {
+        let zone = jiff::tz::TimeZone::system();
+        // Tests are kept with the real sessions; a rehearsal's store lies inside that.
+        let store = if self.simulated { self.data.parent().unwrap_or(&self.data) } else { &self.data };
+        let heard = |player: &[String]| {
+            // Where no record can be read, nobody is on record as having heard it.
+            let reader = Reader::open(store).ok()?;
+            reader.alarm_heard(&player.join(" "), &zone).ok().flatten()
+        };
+        let day = player.as_deref().and_then(heard);
+        let tested = Tested::Heard { day, newest, zone: zone.clone() };
+        let is_heard = tested.at(Clock::start().wall()) == AlarmOutput::Heard;
+        match player {
+            Some(player) if is_heard || !self.simulated => {
+                let player =
+                    Player::new(player, &self.data).map_err(|error| format!("{}.", chain(&error)))?;
+                Ok(Voice { sounder: Box::new(player), tested })
+            }
+            Some(_) | None if self.simulated => Ok(Voice::log()),
+            Some(_) | None => Ok(Voice { sounder: Box::new(LogSounder), tested }),
+        }
     }
 
     async fn operate(
@@ -275,6 +308,15 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Returns which units of the plan are locked yet.
+fn locked(locked: &[Locked], plan: &Plan) -> Vec<(DeviceId, Cause, Duration)> {
+    let of_plan = |unit: &Locked| {
+        let at = plan.devices.iter().position(|planned| planned.label == unit.label)?;
+        Some((DeviceId(u8::try_from(at).ok()?), unit.cause, unit.left))
+    };
+    locked.iter().filter_map(of_plan).collect()
 }
 
 /// Says how the session ended; what a person must do now comes last.
@@ -346,7 +388,7 @@ fn boot() -> Option<String> {
 }
 
 /// Returns the name under which the person at the terminal acts.
-fn person() -> String {
+pub(crate) fn person() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }
 

@@ -18,6 +18,7 @@ use crate::units::Mono;
 /// What the keys do, and what the surest stop is.
 pub(crate) const HELP: &str = "\
  + more   - less   h hold   r resume   space or s STOP ALL   n finish, then next   x stop this step
+ l the client says less   c the client says stop (stops all)
  0-9 discomfort, t is ten   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
  k alarms seen   o other step of the pair   q end the session (stops first)   ? this help
  The surest stop is at the client: lift the gun off and press its button; pull the stimulator's leads.";
@@ -41,6 +42,9 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
         0 => {}
         1 => line.push_str("1 alarm | "),
         count => append(&mut line, format_args!("{count} alarms | ")),
+    }
+    if let Some(paused) = snapshot.sounding.paused {
+        append(&mut line, format_args!("sound paused {} s | ", paused.as_secs()));
     }
     let view = snapshot.steps.iter().find(|view| view.number == number);
     let step = plan.steps.iter().find(|step| step.number == number);
