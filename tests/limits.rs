@@ -277,7 +277,7 @@ fn sr_12_uncertain_time_counts_and_blocks_the_area() {
     bench.close();
     let (on, _, _) = bench.units[1].truth[&0];
     assert!(on < 120.0, "{on} s on one area");
-    crate::support::laws::law_7(&bench);
+    crate::support::laws::law_7(&bench, &mut Default::default());
 }
 
 /// A decrease is never refused, stale or not, also while a rise goes on.
@@ -331,7 +331,7 @@ fn lowering_at_the_gun_voids_a_rise_and_is_booked() {
     bench.act(Act::StopStep { step: 3 });
     bench.pass(Duration::from_millis(200));
     bench.close();
-    crate::support::laws::law_7(&bench);
+    crate::support::laws::law_7(&bench, &mut Default::default());
     let (_, _, truth) = bench.units[1].truth[&0];
     let booked: f64 = bench
         .entries()
@@ -376,5 +376,5 @@ fn an_echo_of_an_old_stop_closes_no_running_dose() {
     bench.act(Act::StopStep { step: 1 });
     bench.pass(Duration::from_millis(200));
     bench.close();
-    crate::support::laws::law_7(&bench);
+    crate::support::laws::law_7(&bench, &mut Default::default());
 }
