@@ -97,6 +97,44 @@ pub enum Output {
         /// Whether it came.
         raised: bool,
     },
+    /// Tell the guard process. Never from anywhere but here: its silence means that nothing advances.
+    Guard(ForGuard),
+}
+
+/// What the guard process is told (design 3.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForGuard {
+    /// Hand over the unit's stop script and the way to it. `Input::GuardHolds` answers.
+    Hold {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// The unit is about to be prepared: from here it must be stopped when nothing is heard.
+    Armed {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// Its output may go on until then.
+    Lease {
+        /// Which unit.
+        device: DeviceId,
+        /// End of the lease.
+        until: Mono,
+    },
+    /// It was ordered to zero; no lease runs any more.
+    Stopping {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// Nothing has to be stopped there any more.
+    Released {
+        /// Which unit.
+        device: DeviceId,
+        /// By proof of the unit; else a person stated it.
+        proven: bool,
+    },
+    /// Sign of life.
+    Beat,
 }
 
 /// Answer to a request.
@@ -201,6 +239,8 @@ pub enum Interlock {
     ClockSane,
     /// The guard process is alive.
     GuardPresent,
+    /// The guard process can stop the unit by its own way to it.
+    GuardHolds,
     /// The client's identity was read back.
     ReadBack,
     /// The gun has a person declared as holding it.

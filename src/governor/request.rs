@@ -172,10 +172,12 @@ impl Governor {
             unit.epoch = Epoch(unit.epoch.0.saturating_add(1));
             unit.preparing = true;
             unit.prepared_at = now;
-            let command = Cleared::new(Command::Prepare { epoch: unit.epoch });
+            let epoch = unit.epoch;
+            self.hand_over(now, device, out);
+            let command = Cleared::new(Command::Prepare { epoch });
             out.push(Output::Drive { device, command });
         }
-        let epoch = unit.epoch;
+        let epoch = self.unit(device).map_or(Epoch(0), |unit| unit.epoch);
         if let Some(run) = self.runs.get_mut(index) {
             run.state = if in_epoch { StepState::Armed } else { StepState::Arming };
             run.delivered = None;

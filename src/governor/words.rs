@@ -71,6 +71,9 @@ impl Interlock {
             Self::ContactOk => "an electrode has lost contact; check the pads",
             Self::ClockSane => "the clock of the box is behind its record; the clinic lead must confirm it",
             Self::GuardPresent => "the guard process is not running; start doseward again",
+            Self::GuardHolds => {
+                "the guard process cannot reach the unit yet; wait, or check its cable or radio"
+            }
             Self::ReadBack => "the client's identity has not been read back; ask name or birth date",
             Self::HeldByPerson => "nobody is named as holding the gun; name the person in the plan",
             Self::StopsByItself => "this stimulator does not stop by itself when it hears nothing",
@@ -87,6 +90,7 @@ impl Interlock {
             Self::ContactOk => "contact_ok",
             Self::ClockSane => "clock_sane",
             Self::GuardPresent => "guard_present",
+            Self::GuardHolds => "guard_holds",
             Self::ReadBack => "read_back",
             Self::HeldByPerson => "held_by_person",
             Self::StopsByItself => "stops_by_itself",

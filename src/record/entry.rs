@@ -872,6 +872,7 @@ const fn interlock_word(interlock: Interlock) -> &'static str {
         Interlock::ContactOk => "contact_ok",
         Interlock::ClockSane => "clock_sane",
         Interlock::GuardPresent => "guard_present",
+        Interlock::GuardHolds => "guard_holds",
         Interlock::ReadBack => "read_back",
         Interlock::HeldByPerson => "held_by_person",
         Interlock::StopsByItself => "stops_by_itself",

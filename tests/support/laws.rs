@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, Governor, Input, Output, RecordHealth, Settings, StepState};
+use doseward::governor::{Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, Settings, StepState};
 use doseward::model::capability::IntensityRange;
 use doseward::model::command::{Command, Intensity, Setpoint};
 use doseward::model::dose::Evidence;
@@ -69,6 +69,13 @@ struct Belief {
     read_back: bool,
     lease_until: Mono,
     up: BTreeMap<u8, bool>,
+    /// Units that the guard said it can stop, on the present link.
+    held: BTreeSet<u8>,
+    /// Units that the guard was told to watch, and the last sign of life that it heard.
+    watched: BTreeSet<u8>,
+    beat: Option<Mono>,
+    /// Per unit: the end of output that the guard was told.
+    lease: BTreeMap<u8, Mono>,
     latched: bool,
     durable: u64,
     /// Per step: highest intent (magnitude) and its seq.
@@ -225,6 +232,8 @@ fn describe(input: &Input) -> (&'static str, Option<u8>, Option<u8>, bool) {
         Input::Record(RecordHealth::Slow | RecordHealth::Failing) => ("Record bad", None, None, false),
         Input::Guard { present: true } => ("Guard present", None, None, false),
         Input::Guard { present: false } => ("Guard gone", None, None, false),
+        Input::GuardHolds { device, holds: true } => ("Guard holds", Some(device.0), None, false),
+        Input::GuardHolds { device, holds: false } => ("Guard cannot hold", Some(device.0), None, false),
         Input::ClockSane(true) => ("Clock sane", None, None, false),
         Input::ClockSane(false) => ("Clock insane", None, None, false),
         Input::Suspended => ("Suspended", None, None, false),
@@ -322,7 +331,18 @@ pub fn check_log(bench: &Bench) -> Reached {
 
 fn believe(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, input: &Input) {
     match input {
-        Input::Guard { present } => belief.guard = *present,
+        Input::Guard { present } => {
+            belief.guard = *present;
+            if !present {
+                belief.held.clear();
+            }
+        }
+        Input::GuardHolds { device, holds: true } => {
+            belief.held.insert(device.0);
+        }
+        Input::GuardHolds { device, holds: false } => {
+            belief.held.remove(&device.0);
+        }
         Input::ClockSane(sane) => belief.clock = *sane,
         Input::Record(health) => belief.record = *health == RecordHealth::Healthy,
         Input::Heartbeat { issued } if at.since(*issued) <= Duration::from_secs(1) && *issued <= at => {
@@ -416,7 +436,9 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
                 law_1_2_4_5(plan, belief, reached, at, (device.0, channel.0), *setpoint);
             }
             Command::Prepare { .. } => {
-                assert!(!belief.latched, "law 4: a unit is prepared while all is stopped")
+                assert!(!belief.latched, "law 4: a unit is prepared while all is stopped");
+                assert!(belief.held.contains(&device.0), "law 5: armed without the guard's word");
+                assert!(belief.watched.contains(&device.0), "law 5: the guard was not told of the arming");
             }
             Command::Finish { channel, .. } => {
                 let key = (device.0, channel.0);
@@ -432,8 +454,37 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
         Output::Renew { .. } => assert!(at < belief.lease_until, "a renewal without the operator's lease"),
         Output::Progress(_) | Output::ProgressDone { .. } | Output::Verdict { .. } | Output::Alarm { .. } => {
         }
+        Output::Guard(told) => read_guard(belief, reached, at, *told),
     }
     law_6(plan, belief, at);
+}
+
+/// What the guard hears: a sign of life each 100 ms while it watches a unit, and leases only of units it watches.
+fn read_guard(belief: &mut Belief, reached: &mut Reached, at: Mono, told: ForGuard) {
+    match told {
+        ForGuard::Hold { .. } | ForGuard::Stopping { .. } => {}
+        ForGuard::Armed { device } => {
+            if belief.watched.is_empty() {
+                belief.beat = Some(at);
+            }
+            belief.watched.insert(device.0);
+        }
+        ForGuard::Lease { device, until } => {
+            assert!(belief.watched.contains(&device.0), "a lease of a unit that the guard does not watch");
+            belief.lease.insert(device.0, until);
+        }
+        ForGuard::Released { device, .. } => {
+            belief.watched.remove(&device.0);
+        }
+        ForGuard::Beat => {
+            let silent = belief.beat.replace(at).map_or(Duration::ZERO, |last| at.since(last));
+            assert!(
+                belief.watched.is_empty() || silent <= Duration::from_millis(101),
+                "the guard heard nothing for {silent:?} at {at}"
+            );
+            reached.hit("signs of life to the guard");
+        }
+    }
 }
 
 fn read_entry(plan: &Plan, belief: &mut Belief, reached: &mut Reached, seq: u64, entry: &Entry) {
@@ -608,6 +659,7 @@ fn law_5(belief: &Belief, at: Mono, device: u8, step: &Step, level: u32) {
     assert!(belief.guard && belief.clock && belief.record && belief.read_back, "law 5: an interlock is open");
     assert!(at < belief.lease_until, "law 5: a rise without the operator's lease");
     assert!(belief.up.get(&device).copied().unwrap_or(false), "law 5: a rise without a link");
+    assert!(belief.held.contains(&device), "law 5: a rise on a unit that the guard cannot stop");
     let covered = belief
         .intents
         .get(&step.number)

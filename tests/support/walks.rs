@@ -39,6 +39,7 @@ pub enum Op {
     Disk(u64),
     Record(RecordHealth),
     Guard(bool),
+    Held(usize, bool),
     Clock(bool),
     Link(usize, bool),
     Silent(usize, bool),
@@ -61,11 +62,11 @@ pub fn anything() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (1u64..3_000).prop_map(Op::Pass),
         4 => (20_000u64..45_000).prop_map(Op::Pass),
-        8 => step.clone().prop_map(Op::Arm),
+        4 => step.clone().prop_map(Op::Arm),
         14 => (step.clone(), 0u32..1_300).prop_map(|(step, permille)| Op::Set(step, permille)),
         2 => step.clone().prop_map(Op::Hold),
         4 => step.clone().prop_map(Op::Resume),
-        1 => step.clone().prop_map(Op::Finish),
+        2 => step.clone().prop_map(Op::Finish),
         1 => step.clone().prop_map(Op::StopStep),
         2 => (step.clone(), 0u8..=10).prop_map(|(step, score)| Op::Comfort(step, score)),
         1 => step.clone().prop_map(Op::TooMuch),
@@ -82,6 +83,7 @@ pub fn anything() -> impl Strategy<Value = Op> {
         1 => prop_oneof![Just(RecordHealth::Slow), Just(RecordHealth::Failing)].prop_map(Op::Record),
         3 => Just(Op::Record(RecordHealth::Healthy)),
         1 => any::<bool>().prop_map(Op::Guard),
+        1 => (0..2usize, any::<bool>()).prop_map(|(device, holds)| Op::Held(device, holds)),
         2 => Just(Op::Guard(true)),
         1 => any::<bool>().prop_map(Op::Clock),
         2 => Just(Op::Clock(true)),
@@ -99,7 +101,7 @@ pub fn anything() -> impl Strategy<Value = Op> {
         2 => Just(Op::ReadBack(true)),
         1 => (1u64..200).prop_map(Op::Slow),
         8 => Just(Op::Settle),
-        16 => (step, 200u32..900).prop_map(|(step, permille)| Op::Start(step, permille)),
+        24 => (step, 200u32..900).prop_map(|(step, permille)| Op::Start(step, permille)),
     ]
 }
 
@@ -179,6 +181,10 @@ pub fn act(bench: &mut Bench, op: &Op) {
         Op::Disk(ms) => bench.disk_delay = Duration::from_millis(ms),
         Op::Record(health) => drop(bench.input(Input::Record(health))),
         Op::Guard(present) => drop(bench.input(Input::Guard { present })),
+        Op::Held(device, holds) => {
+            let device = Bench::id(device);
+            bench.input(Input::GuardHolds { device, holds });
+        }
         Op::Clock(sane) => drop(bench.input(Input::ClockSane(sane))),
         Op::Link(device, up) => bench.link(device, up),
         Op::Silent(device, silent) => bench.units[device].silent = silent,
