@@ -7,10 +7,10 @@ use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBas
 use doseward::model::command::{Channel, DeviceId, Intensity};
 use doseward::model::limit::{LimitChain, LimitOwner, Limits};
 use doseward::model::plan::{
-    Applicator, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
+    Applicator, Beside, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
 };
 use doseward::model::protocol::Modality;
-use doseward::units::{Level, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
+use doseward::units::{Centimetres, Level, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
 
 pub fn milliamps(ma: u32) -> Intensity {
     Intensity::Current(Milliamps::from_milliamps(ma))
@@ -140,7 +140,8 @@ pub fn three_steps() -> Plan {
         chain: LimitChain::default(),
     };
     Plan {
-        together: vec![(1, 2), (1, 3), (2, 3)],
+        together: vec![(1, 2)],
+        beside: vec![Beside { steps: (1, 3), distance: Some(Centimetres::from_millimetres(150)) }],
         id: "three-steps".to_owned(),
         title: "Three steps".to_owned(),
         client: ClientCode::new("C-1"),
@@ -173,6 +174,7 @@ pub fn two_modes() -> Plan {
 pub fn one_step(number: u8) -> Plan {
     let mut plan = three_steps();
     plan.together.clear();
+    plan.beside.clear();
     let step = &plan.steps[usize::from(number) - 1];
     let (mut step, device) = (step.clone(), plan.devices[usize::from(step.device.0)].clone());
     (step.number, step.device) = (1, DeviceId(0));
