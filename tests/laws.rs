@@ -18,18 +18,20 @@ use crate::support::walks::{Op, act, anything, cases, rising, walks};
 
 /// A run of random commands on the plan of its kind: three modalities side by side, or two modes of one output and levels.
 fn walk(bench: &mut Bench, ops: &[Op]) -> Reached {
+    let plan = bench.governor.plan().clone();
     for op in ops {
         act(bench, op);
     }
     bench.close();
+    assert_eq!(*bench.governor.plan(), plan, "SR-18: nothing that happens moves an area or changes a limit");
     let mut reached = check_log(bench);
     law_7(bench, &mut reached);
     reached
 }
 
-/// SR-05, SR-06, SR-07, H-01, H-11: laws 1 to 8 in every run of 5 to 40 random commands, whatever happens.
+/// SR-05, SR-06, SR-07, SR-18, H-01, H-11: laws 1 to 8 in every run of 5 to 40 random commands, whatever happens.
 #[test]
-fn laws_1_to_8_sr_05_sr_06_sr_07_hold_in_every_run() {
+fn laws_1_to_8_sr_05_sr_06_sr_07_sr_18_hold_in_every_run() {
     let commands = || (any::<bool>(), proptest::collection::vec(anything(), 5..=40));
     let reached = walks(cases(), commands, |(modes, ops)| {
         walk(&mut Bench::ready(if modes { two_modes() } else { three_steps() }), &ops)

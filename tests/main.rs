@@ -17,13 +17,16 @@
 mod architecture;
 mod cli;
 mod crash;
+mod electrical;
 mod faults;
 mod hazards;
+mod interlocks;
 mod laws;
 mod limits;
 mod protocol_files;
 mod real_transport;
 mod record;
+mod refusals;
 mod simulation;
 mod support;
 mod wire;

@@ -689,6 +689,8 @@ pub fn law_7(bench: &Bench, reached: &mut Reached) {
     for (_, entry) in bench.entries() {
         let Entry::Dose(dose) = entry else { continue };
         reached.hit("law 7: doses");
+        let planned = bench.governor.plan().steps.iter().find(|step| step.number == dose.step);
+        assert_eq!(planned.map(|step| &step.place), Some(&dose.place), "SR-18: a dose on another area");
         if dose.evidence == Evidence::Uncertain {
             reached.hit("law 7: uncertain doses");
         }

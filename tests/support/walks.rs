@@ -280,7 +280,7 @@ pub fn cases() -> u32 {
 }
 
 /// The same runs every time; `DOSEWARD_SEED` walks elsewhere.
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     std::env::var("DOSEWARD_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
