@@ -15,6 +15,7 @@
 )]
 
 mod architecture;
+mod bluez;
 mod cli;
 mod crash;
 mod electrical;

@@ -153,6 +153,7 @@ impl Daemon {
         let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
+        head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
         Ok(Begun { journal, session, clock_sane })
@@ -334,6 +335,12 @@ fn listen_to_parent(present: watch::Sender<bool>) -> std::io::Result<()> {
         while matches!(input.read(&mut byte), Ok(1..)) {}
         present.send_replace(false);
     })
+}
+
+/// Returns which boot of the machine this is, as the system names it.
+fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// Returns the name under which the person at the terminal acts.
