@@ -144,6 +144,10 @@ fn sr_43_what_a_stimulator_gives_is_booked_between_its_bounds() {
             "2200-3300 ms: off to 15 mA, Commanded, on 1000-1100 ms, 50-55 pulses, 150-165 uC",
         ],
     );
+}
+
+#[test]
+fn sr_43_a_rise_counts_when_it_leaves_and_a_decrease_when_it_is_settled() {
     check(
         "a rise counts when it leaves, a decrease when it is settled",
         0,
