@@ -48,6 +48,22 @@ fn laws_1_to_8_sr_05_sr_06_sr_07_sr_18_hold_in_every_run() {
     }
 }
 
+/// Everything that time does has a deadline: called between two of them, the governor has nothing to say.
+#[test]
+fn nothing_is_due_before_the_deadline_in_any_run() {
+    let reached = walks(
+        cases().div_ceil(2),
+        || proptest::collection::vec(anything(), 5..=25),
+        |ops| {
+            let mut bench = Bench::ready(three_steps());
+            bench.punctual = true;
+            walk(&mut bench, &ops)
+        },
+    );
+    println!("deadlines: {} runs of 5 to 25 random commands", cases().div_ceil(2));
+    assert!(cases() < 400 || reached.count("law 2: rises") > u64::from(cases()), "{reached}");
+}
+
 /// SR-06: each rise by itself, on a plan that has nothing else.
 fn sr_06_rise(kind: &str, expected: &str, plan: fn() -> Plan) {
     let reached = walks(

@@ -28,6 +28,8 @@ mod protocol_files;
 mod real_transport;
 mod record;
 mod refusals;
+mod reports;
 mod simulation;
 mod support;
+mod timers;
 mod wire;

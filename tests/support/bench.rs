@@ -95,6 +95,8 @@ pub struct Bench {
     pub operator_here: bool,
     /// The guard answers that it can stop a unit.
     pub guard_reaches: bool,
+    /// Between two deadlines the governor is called once more, and must have nothing to say.
+    pub punctual: bool,
     pub obey_after: Duration,
     pub answer_after: Duration,
     newest_seq: Seq,
@@ -127,6 +129,7 @@ impl Bench {
             disk_dead: false,
             operator_here: true,
             guard_reaches: true,
+            punctual: false,
             obey_after: Duration::from_millis(3),
             answer_after: Duration::from_millis(6),
             newest_seq: Seq(0),
@@ -264,6 +267,13 @@ impl Bench {
                 self.now = end;
                 return;
             };
+            let just_before = due.saturating_sub(Duration::from_micros(1));
+            if self.punctual && just_before > self.now {
+                self.now = just_before;
+                let late = self.input(Input::Tick);
+                assert!(late.is_empty(), "due before its deadline at {due}: {late:?}");
+                continue;
+            }
             self.now = self.now.max(due);
             self.expire();
             if event.is_some_and(|at| at <= self.now) {
