@@ -239,7 +239,7 @@ fn sr_24_own_buttons_stop_count_and_alarm() {
         assert_eq!(snapshot.steps[2].state, StepState::Running);
         assert_eq!((snapshot.steps[2].setpoint, snapshot.steps[2].asked), (lowered, lowered));
         // More than is in force is not "lowered": nothing rises by it.
-        bench.own_button(1, OwnButton::Lowered(to));
+        bench.tell(1, Report::OwnButton(OwnButton::Lowered(to)));
         bench.pass(Duration::from_secs(5));
         assert_eq!(bench.governor.snapshot(bench.now).steps[2].setpoint, lowered);
     }

@@ -236,6 +236,9 @@ fn describe(input: &Input) -> (&'static str, Option<u8>, Option<u8>, bool) {
         Input::GuardHolds { device, holds: false } => ("Guard cannot hold", Some(device.0), None, false),
         Input::ClockSane(true) => ("Clock sane", None, None, false),
         Input::ClockSane(false) => ("Clock insane", None, None, false),
+        Input::AlarmOutput(heard) if heard.is_tested() => ("Alarm output heard", None, None, false),
+        Input::AlarmOutput(_) => ("Alarm output not heard", None, None, false),
+        Input::LockedOut { device, .. } => ("Locked out", Some(device.0), None, false),
         Input::Suspended => ("Suspended", None, None, false),
         Input::Close => ("Close", None, None, false),
     }
@@ -252,6 +255,7 @@ const fn act_name(act: &Act) -> &'static str {
         Act::StopStep { .. } => "ask StopStep",
         Act::Comfort { .. } => "ask Comfort",
         Act::TooMuch { .. } => "ask TooMuch",
+        Act::ClientLess { .. } => "ask ClientLess",
         Act::OperatorLimit { .. } => "ask OperatorLimit",
         Act::Reset { .. } => "ask Reset",
         Act::StatedStopped { .. } => "ask StatedStopped",
@@ -274,6 +278,7 @@ const fn report_name(report: &Report) -> &'static str {
         Report::Stop { .. } => "report Stop",
         Report::OwnButton(_) => "report OwnButton",
         Report::Battery(_) => "report Battery",
+        Report::Force(_) => "report Force",
         Report::LeaseEnded => "report LeaseEnded",
         Report::DroppedLate => "report DroppedLate",
         Report::Clamped { .. } => "report Clamped",
@@ -439,6 +444,15 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
                 assert!(!belief.latched, "law 4: a unit is prepared while all is stopped");
                 assert!(belief.held.contains(&device.0), "law 5: armed without the guard's word");
                 assert!(belief.watched.contains(&device.0), "law 5: the guard was not told of the arming");
+            }
+            // A hand may start it from here: no more than any limit, and no sooner than a rise from here could.
+            Command::AllowStart { channel, most: allowed, .. } => {
+                let step = belief.step(plan, (device.0, channel.0));
+                let level = allowed.intensity().magnitude();
+                assert!(step.start_at_device, "law 5: step {} may not be started at the unit", step.number);
+                assert!(f64::from(level) <= most(plan, step), "law 1: a hand may start step {}", step.number);
+                assert!(!belief.latched, "law 4: a hand may start while all is stopped");
+                law_5(belief, at, device.0, step, level);
             }
             Command::Finish { channel, .. } => {
                 let key = (device.0, channel.0);

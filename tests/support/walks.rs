@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use doseward::governor::{Act, Input, RecordHealth};
+use doseward::governor::{Act, AlarmOutput, Input, RecordHealth};
 use doseward::model::command::{Channel, CommandId, Generation, Intensity};
 use doseward::model::plan::ClientCode;
 use doseward::model::report::{EpochEnd, Identity, OwnButton, Report};
 use doseward::model::session::Discomfort;
+use doseward::units::RawForce;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
 
@@ -27,6 +28,8 @@ pub enum Op {
     StopStep(u8),
     Comfort(u8, u8),
     TooMuch(u8),
+    ClientLess(u8),
+    AlarmOutput(AlarmOutput),
     OperatorLimit(u8, Option<u32>),
     StopAll,
     Reset,
@@ -70,6 +73,9 @@ pub fn anything() -> impl Strategy<Value = Op> {
         1 => step.clone().prop_map(Op::StopStep),
         2 => (step.clone(), 0u8..=10).prop_map(|(step, score)| Op::Comfort(step, score)),
         1 => step.clone().prop_map(Op::TooMuch),
+        1 => step.clone().prop_map(Op::ClientLess),
+        1 => Just(Op::AlarmOutput(AlarmOutput::Untested)),
+        2 => Just(Op::AlarmOutput(AlarmOutput::Heard)),
         1 => (step.clone(), proptest::option::of(0u32..1_000)).prop_map(|(step, to)| Op::OperatorLimit(step, to)),
         1 => Just(Op::StopAll),
         3 => Just(Op::Reset),
@@ -94,7 +100,7 @@ pub fn anything() -> impl Strategy<Value = Op> {
         2 => (0usize..2).prop_map(|device| Op::Silent(device, false)),
         2 => (0usize..2).prop_map(|device| Op::Deaf(device, false)),
         1 => Just(Op::LeadOff),
-        2 => (0usize..2, 0u8..16).prop_map(|(device, what)| Op::Report(device, what)),
+        2 => (0usize..2, 0u8..17).prop_map(|(device, what)| Op::Report(device, what)),
         1 => (0u8..4).prop_map(Op::Button),
         1 => Just(Op::Suspended),
         1 => any::<bool>().prop_map(Op::ReadBack),
@@ -156,6 +162,8 @@ pub fn act(bench: &mut Bench, op: &Op) {
             bench.act(Act::Comfort { step, score });
         }
         Op::TooMuch(step) => drop(bench.act(Act::TooMuch { step })),
+        Op::ClientLess(step) => drop(bench.act(Act::ClientLess { step })),
+        Op::AlarmOutput(heard) => drop(bench.input(Input::AlarmOutput(heard))),
         Op::OperatorLimit(step, limit) => {
             let limit = limit.map(|permille| intensity(bench, step, permille));
             bench.act(Act::OperatorLimit { step, limit });
@@ -230,6 +238,7 @@ fn report(bench: &mut Bench, device: usize, what: u8) {
         12 => Report::Clamped { asked: raw(2_500), sent: raw(2_400) },
         13 => Report::Unintelligible { why: "a checksum" },
         14 => Report::Battery(20),
+        15 => Report::Force(RawForce::from_raw(90)),
         _ => Report::Identity(Identity::default()),
     };
     bench.tell(device, report);
@@ -266,6 +275,7 @@ fn settle(bench: &mut Bench) {
         }
         bench.tell(device, Report::Battery(90));
     }
+    bench.input(Input::AlarmOutput(AlarmOutput::Heard));
     for op in
         [Op::Record(RecordHealth::Healthy), Op::Guard(true), Op::Clock(true), Op::ReadBack(true), Op::Reset]
     {
