@@ -1012,6 +1012,6 @@ fn sr_48_law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_pa
     });
     result.unwrap();
     let (runs, outputs) = reached.get();
-    println!("SR-48, guns: {runs} of {cases} runs gave output, {outputs} output frames");
+    eprintln!("SR-48, guns: {runs} of {cases} runs gave output, {outputs} output frames");
     assert!(runs >= cases / 2, "only {runs} runs gave output, {outputs} frames");
 }
