@@ -320,6 +320,27 @@ fn sr_43_a_gun_is_booked_by_what_it_reports_and_what_was_sent() {
             "5800-7000 ms: off to 1500 raw, Uncertain, on 0-1200 ms, 0-1800 raw s",
         ],
     );
+}
+
+#[test]
+fn sr_43_a_decrease_of_a_gun_counts_when_it_is_settled_or_done_by_hand() {
+    check(
+        "a report of just what is settled is no more than that: a decrease counts when it is settled",
+        0,
+        &[
+            (0, Sent(1, speed(1_800))),
+            (0, Settled(1)),
+            (1_000, Measured(Some(speed(1_800)))),
+            (2_000, Sent(2, speed(1_200))),
+            (2_100, Settled(2)),
+            (3_000, Proven(0)),
+        ],
+        &[
+            "0-2000 ms: 1800 raw to 1800 raw, Reported, on 0-2000 ms, 0-3600 raw s",
+            "2000-2100 ms: 1200 raw to 1800 raw, Commanded, on 0-100 ms, 0-180 raw s",
+            "2100-3000 ms: 1200 raw to 1200 raw, Commanded, on 0-900 ms, 0-1080 raw s",
+        ],
+    );
     check(
         "lowered by hand: in force at once",
         0,
