@@ -309,7 +309,11 @@ fn conclude(plan: &Plan, operated: &Operated, signal: Option<&'static str>) -> O
     for device in unproven {
         fault(words::unproven(plan, device));
     }
-    if failed { Outcome::Failed } else { Outcome::Done }
+    match (failed, operated.ended.bus_dead) {
+        (_, true) => Outcome::BusDead,
+        (true, false) => Outcome::Failed,
+        (false, false) => Outcome::Done,
+    }
 }
 
 /// Panics after `DOSEWARD_PANIC_AFTER_MS`: a test sees what a defect of doseward does to the units.
