@@ -33,7 +33,7 @@ fn sr_09_the_compiled_ceilings_are_those_of_the_table() {
         frequency: Some(Hertz::from_hertz(150)),
         phase_charge: Some(Microcoulombs::from_picocoulombs(30_000_000)),
         area_time: minutes(60),
-        session_time: minutes(120),
+        day_time: minutes(120),
         ..stimulation.clone()
     };
     let nmes = Limits {
@@ -43,13 +43,14 @@ fn sr_09_the_compiled_ceilings_are_those_of_the_table() {
         phase_charge: Some(Microcoulombs::from_picocoulombs(60_000_000)),
         on: Some(Duration::from_secs(20)),
         area_time: minutes(30),
-        session_time: minutes(60),
+        day_time: minutes(60),
         ..stimulation
     };
     let percussion = Limits {
         stroke_rate: Some(Hertz::from_hertz(40)),
         area_time: minutes(2),
         session_time: minutes(15),
+        day_time: minutes(30),
         ..Limits::default()
     };
     for (modality, expected) in

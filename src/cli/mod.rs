@@ -5,6 +5,7 @@
 mod autopilot;
 mod check;
 mod daemon;
+mod elsewhere;
 mod keys;
 mod operate;
 mod prompt;

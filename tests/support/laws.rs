@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, Settings, StepState};
+use doseward::governor::{Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, StepState};
+use doseward::model::area::{Place, Side};
+use doseward::model::budget::Spent;
 use doseward::model::capability::IntensityRange;
 use doseward::model::command::{Command, Intensity, Setpoint};
 use doseward::model::dose::Evidence;
@@ -86,6 +88,9 @@ struct Belief {
     operator: BTreeMap<u8, Option<u32>>,
     /// First non-zero of the present bout, per step; and time used before it.
     on: BTreeMap<u8, (Option<Mono>, f64)>,
+    /// Bouts that are over: step, begin, end.
+    spans: Vec<(u8, Mono, Mono)>,
+    spent: Spent,
     /// Which step an output was armed for last.
     armed: BTreeMap<(u8, u8), u8>,
     /// Units that were stopped, and what led to it and away from it: their next output is a start.
@@ -128,7 +133,7 @@ pub struct Reached {
 
 impl Reached {
     /// What enough random runs reach.
-    pub const EXPECTED: [&str; 19] = [
+    pub const EXPECTED: [&str; 21] = [
         "law 1: setpoints under their limit",
         "law 1: requests above the limit",
         "law 2: rises",
@@ -141,8 +146,10 @@ impl Reached {
         "law 5: rises asked against an interlock",
         "law 5: intents void",
         "law 6: ends by time",
+        "law 6: budgets used up",
         "law 7: doses",
         "law 7: uncertain doses",
+        "law 7: uncertain doses resolved",
         "law 9: decreases driven",
         "SR-05: starts from zero",
         "SR-05: ON phases from zero",
@@ -255,6 +262,8 @@ const fn act_name(act: &Act) -> &'static str {
         Act::StopStep { .. } => "ask StopStep",
         Act::Comfort { .. } => "ask Comfort",
         Act::TooMuch { .. } => "ask TooMuch",
+        Act::SensationReturned { .. } => "ask SensationReturned",
+        Act::Resolve(_) => "ask Resolve",
         Act::ClientLess { .. } => "ask ClientLess",
         Act::OperatorLimit { .. } => "ask OperatorLimit",
         Act::Reset { .. } => "ask Reset",
@@ -305,11 +314,11 @@ fn meet(plan: &Plan, reached: &mut Reached, governor: &Governor, number: usize, 
 /// Laws 1–6 over the log of one run. Returns what was reached.
 pub fn check_log(bench: &Bench) -> Reached {
     let plan = bench.governor.plan();
-    let mut belief = Belief::default();
+    let mut belief = Belief { spent: bench.settings.spent.clone(), ..Belief::default() };
     let mut reached = Reached::default();
     let mut said = bench.said.iter().peekable();
     // The log of outputs is split by replaying the inputs, so that each call's outputs are known.
-    let mut replay = Governor::new(plan.clone(), Settings::default(), Mono::ORIGIN);
+    let mut replay = Governor::new(bench.prescribed.clone(), bench.settings.clone(), Mono::ORIGIN);
     belief.stopped =
         (0..bench.units.len()).map(|unit| (u8::try_from(unit).unwrap(), BTreeSet::new())).collect();
     for (number, (at, input)) in bench.inputs.iter().enumerate() {
@@ -356,6 +365,7 @@ fn believe(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, in
         Input::Unseen => belief.lease_until = Mono::ORIGIN,
         Input::Link { device, up } => {
             belief.up.insert(device.0, *up);
+            belief.held.remove(&device.0);
             belief.after(Some(device.0), "SR-05: start after a lost link");
         }
         Input::Durable { seq } => belief.durable = belief.durable.max(seq.0),
@@ -419,6 +429,7 @@ fn law_3(plan: &Plan, out: &[Output]) {
 fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, output: &Output) {
     match output {
         Output::Stop { device, .. } => {
+            reached.hit("stops ordered");
             belief.stopped.entry(device.0).or_default();
             // A stop resets the envelope: what rises after it needs an intent of its own.
             for step in plan.steps.iter().filter(|step| step.device == *device) {
@@ -433,6 +444,7 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
                 let on = belief.on.entry(step.number).or_default();
                 if let Some(since) = on.0.take() {
                     on.1 += at.since(since).as_secs_f64();
+                    belief.spans.push((step.number, since, at));
                 }
             }
         }
@@ -457,20 +469,27 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
             Command::Finish { channel, .. } => {
                 let key = (device.0, channel.0);
                 belief.setpoints.insert(key, (0, at));
-                let on = belief.on.entry(belief.step(plan, key).number).or_default();
+                let number = belief.step(plan, key).number;
+                let on = belief.on.entry(number).or_default();
                 if let Some(since) = on.0.take() {
                     on.1 += at.since(since).as_secs_f64();
+                    belief.spans.push((number, since, at));
                 }
             }
             Command::Stop { .. } => panic!("a stop goes by its own lane"),
         },
         Output::Append { seq, entry, .. } => read_entry(plan, belief, reached, seq.0, entry),
-        Output::Renew { .. } => assert!(at < belief.lease_until, "a renewal without the operator's lease"),
+        Output::Renew { device, until } => {
+            assert!(at < belief.lease_until, "a renewal without the operator's lease");
+            let told = belief.lease.get(&device.0);
+            assert!(told.is_some_and(|told| until <= told), "a renewal that the guard was not told of");
+        }
         Output::Progress(_) | Output::ProgressDone { .. } | Output::Verdict { .. } | Output::Alarm { .. } => {
         }
         Output::Guard(told) => read_guard(belief, reached, at, *told),
     }
     law_6(plan, belief, at);
+    law_6_budgets(plan, belief, at);
 }
 
 /// What the guard hears: a sign of life each 100 ms while it watches a unit, and leases only of units it watches.
@@ -532,6 +551,8 @@ fn read_entry(plan: &Plan, belief: &mut Belief, reached: &mut Reached, seq: u64,
             belief.after(None, "SR-05: start after STOP ALL and reset");
         }
         Entry::Refused { .. } => reached.hit("requests refused"),
+        Entry::BudgetUsed { .. } => reached.hit("law 6: budgets used up"),
+        Entry::Resolved { .. } => reached.hit("law 7: uncertain doses resolved"),
         Entry::Stopped { reason: StopReason::Completed, .. } => reached.hit("law 6: ends by time"),
         Entry::Stopped { reason: StopReason::AreaCap | StopReason::SessionCap, .. } => {
             reached.hit("law 6: ends by budget");
@@ -641,6 +662,7 @@ fn law_2(step: &Step, before: u32, level: u32, passed: Duration) {
         Intensity::Current(_) => (500, if before == 0 { 0 } else { 100 }, "µA"),
     };
     assert!(rise <= most, "law 2: {rise} {unit} in one command");
+    assert!(before > 0 || unit != "raw" || level == 1_000, "law 2: 0 to the floor is one step, not {level}");
     assert!(passed >= Duration::from_millis(pause), "law 2: {rise} {unit} after {passed:?}");
 }
 
@@ -681,6 +703,64 @@ fn law_5(belief: &Belief, at: Mono, device: u8, step: &Step, level: u32) {
     assert!(covered, "law 5: {level} of step {} has no durable intent", step.number);
 }
 
+/// Seconds of a compiled budget, written down a second time on purpose: area and day, session, day.
+fn budgets_s(modality: Modality) -> (f64, f64, f64) {
+    match modality {
+        Modality::Tens => (3_600.0, f64::INFINITY, 7_200.0),
+        Modality::Nmes => (1_800.0, f64::INFINITY, 3_600.0),
+        Modality::Percussion => (120.0, 900.0, 1_800.0),
+    }
+}
+
+/// Law 6 for budgets: while a step is on, what was ordered on its area, in this session and today lies within its limits,
+/// with what was given before. Channels at once count each on their area, and once for the client.
+fn law_6_budgets(plan: &Plan, belief: &Belief, at: Mono) {
+    let running =
+        |step: &Step| belief.on.get(&step.number).and_then(|on| on.0).map(|since| (step.number, since, at));
+    let spans: Vec<(u8, Mono, Mono)> =
+        belief.spans.iter().copied().chain(plan.steps.iter().filter_map(running)).collect();
+    let of = |number: u8| plan.steps.iter().find(|step| step.number == number).unwrap();
+    for step in plan.steps.iter().filter(|step| running(step).is_some()) {
+        let own = |pick: fn(&Limits) -> Option<Duration>| {
+            let owners = LimitOwner::ALL.iter().filter_map(|owner| pick(&step.chain.get(*owner).limits));
+            owners.map(|limit| limit.as_secs_f64()).fold(f64::INFINITY, f64::min)
+        };
+        let (area, session, day) = budgets_s(step.modality);
+        let same: Vec<_> =
+            spans.iter().filter(|(number, ..)| of(*number).modality == step.modality).collect();
+        for half in [Side::Left, Side::Right] {
+            let on_half = |place: &Place| {
+                place.area == step.place.area
+                    && (place.side == half || matches!(place.side, Side::Midline | Side::Bilateral))
+            };
+            if !on_half(&step.place) {
+                continue;
+            }
+            let here = same.iter().filter(|(number, ..)| on_half(&of(*number).place));
+            let ordered: f64 = here.map(|(_, from, until)| until.since(*from).as_secs_f64()).sum();
+            let before = belief.spent.areas.get(&(step.modality, step.place.area.clone(), half));
+            let used = ordered + before.map_or(0.0, |on| on.time.as_secs_f64());
+            let limit = area.min(own(|limits| limits.area_time));
+            assert!(used <= limit + 1e-6, "law 6: {used} s on {} of {limit}", step.place);
+        }
+        let mut edges: Vec<(Mono, i32)> =
+            same.iter().flat_map(|(_, from, until)| [(*from, 1), (*until, -1)]).collect();
+        edges.sort_unstable();
+        let (mut depth, mut since, mut client) = (0, Mono::ORIGIN, 0.0);
+        for (edge, change) in edges {
+            if depth > 0 {
+                client += edge.since(since).as_secs_f64();
+            }
+            (depth, since) = (depth + change, edge);
+        }
+        let limit = session.min(own(|limits| limits.session_time));
+        assert!(client <= limit + 1e-6, "law 6: {client} s in this session of {limit}");
+        let before = belief.spent.day.get(&step.modality).map_or(0.0, Duration::as_secs_f64);
+        let limit = day.min(own(|limits| limits.day_time));
+        assert!(client + before <= limit + 1e-6, "law 6: {client} s and {before} s before, of {limit} today");
+    }
+}
+
 /// Law 6: zero at or before every duration limit.
 fn law_6(plan: &Plan, belief: &Belief, at: Mono) {
     for step in &plan.steps {
@@ -697,7 +777,8 @@ fn law_6(plan: &Plan, belief: &Belief, at: Mono) {
 }
 
 /// Law 7: the ledger's upper bound is never below what the units really gave, its lower bound never above.
-pub fn law_7(bench: &Bench, reached: &mut Reached) {
+pub fn law_7(bench: &Bench) -> Reached {
+    let mut reached = Reached::default();
     let mut most: BTreeMap<(usize, u8), (f64, f64, f64)> = BTreeMap::new();
     let mut least = most.clone();
     for (_, entry) in bench.entries() {
@@ -740,4 +821,5 @@ pub fn law_7(bench: &Bench, reached: &mut Reached) {
             }
         }
     }
+    reached
 }

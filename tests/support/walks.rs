@@ -281,6 +281,7 @@ fn settle(bench: &mut Bench) {
     {
         act(bench, &op);
     }
+    bench.resolve_all();
     bench.pass(Duration::from_millis(600));
 }
 
