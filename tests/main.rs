@@ -17,6 +17,7 @@
 mod alarm;
 mod architecture;
 mod bluez;
+mod budgets;
 mod cli;
 mod crash;
 mod faults;

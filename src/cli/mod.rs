@@ -6,6 +6,7 @@ mod alarm;
 mod autopilot;
 mod check;
 mod daemon;
+mod elsewhere;
 mod keys;
 mod operate;
 mod prompt;

@@ -39,6 +39,7 @@ fn snapshot(priority: Option<Priority>, count: u64) -> Snapshot {
         latched: None,
         steps: Vec::new(),
         units: Vec::new(),
+        unresolved: Vec::new(),
         alarms: Vec::new(),
         sounding: Sounding { priority, count, paused: None },
     }
