@@ -14,6 +14,7 @@
     reason = "tests fail by panicking, print what they reached, convert small numbers and wait for real processes"
 )]
 
+mod alarm;
 mod architecture;
 mod bluez;
 mod budgets;

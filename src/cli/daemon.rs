@@ -281,7 +281,10 @@ impl Daemon {
                     Player::new(player, &self.data).map_err(|error| format!("{}.", chain(&error)))?;
                 Ok(Voice { sounder: Box::new(player), tested })
             }
-            Some(_) | None if self.simulated => Ok(Voice::log()),
+            Some(_) | None if self.simulated => {
+                say("Alarms of this rehearsal go to the log: nothing sounds.");
+                Ok(Voice::log())
+            }
             Some(_) | None => Ok(Voice { sounder: Box::new(LogSounder), tested }),
         }
     }
