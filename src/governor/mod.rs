@@ -26,6 +26,7 @@
 //! | `input`, `output`, `words` | what happens, what is ordered, how a refusal reads |
 //! | `limits` | ceilings, electrical limits, the chain |
 //! | `interlock` | what must hold to arm and to rise |
+//! | `beside` | what may run at the same time |
 //! | `request` | what people ask |
 //! | `report` | what drivers report |
 //! | `stop` | stop, hold, end of a step, reset |
@@ -45,6 +46,7 @@
     )
 )]
 
+mod beside;
 mod book;
 mod guard;
 pub mod input;

@@ -10,7 +10,7 @@ use crate::model::limit::LimitOwner;
 use crate::model::plan::ClientCode;
 use crate::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
 use crate::model::session::{Actor, Discomfort, StopReason};
-use crate::units::Mono;
+use crate::units::{Centimetres, Mono};
 
 /// A value the governor has cleared. Its constructor is private to `governor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,11 @@ pub enum Refusal {
         /// What, in words.
         what: String,
     },
+    /// Percussion beside a stimulated area, too near or without a measured distance.
+    Distance {
+        /// What the therapist entered in the plan.
+        entered: Option<Centimetres>,
+    },
     /// The unit cannot be driven.
     Unit {
         /// Why, in words.
@@ -269,6 +274,17 @@ pub enum Entry {
         by: Actor,
         /// The unit's new epoch.
         epoch: Epoch,
+    },
+    /// A step begins beside another that is in use, at a distance that the therapist measured.
+    Beside {
+        /// Who armed it.
+        by: Actor,
+        /// The step that begins.
+        step: u8,
+        /// The step in use.
+        other: u8,
+        /// As the plan states it.
+        distance: Centimetres,
     },
     /// A rise is about to happen. Durable before its first byte.
     Intent {

@@ -182,30 +182,10 @@ impl Governor {
             run.state = if in_epoch { StepState::Armed } else { StepState::Arming };
             run.delivered = None;
         }
+        self.note_beside(now, &by, index, out);
         self.append(now, Entry::Armed { step, by, epoch }, out);
         self.bump();
         Verdict::Granted { target: None }
-    }
-
-    /// Returns why this step must wait: for a step in use, or one whose output is not known to be over.
-    fn beside_another(&self, index: usize) -> Option<Refusal> {
-        let number = self.step(index)?.number;
-        let in_use = self.plan.steps.iter().zip(&self.runs).enumerate();
-        let (step, run) = in_use
-            .filter(|(other, (_, run))| *other != index && (run.is_live() || run.ledger.is_open()))
-            .map(|(_, beside)| beside)
-            .find(|(step, _)| {
-                let pair = (number.min(step.number), number.max(step.number));
-                !self.plan.together.contains(&pair)
-            })?;
-        let settled = self.unit(step.device).is_some_and(super::state::Unit::stop_settled);
-        Some(match (run.is_live(), settled) {
-            (true, _) => {
-                Refusal::State { why: "It must not run beside the step that is in use. End that one first." }
-            }
-            (false, true) => Refusal::State { why: "The step before it is still coming to rest. Ask again." },
-            (false, false) => Refusal::NotProven { device: step.device },
-        })
     }
 
     fn set(

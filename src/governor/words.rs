@@ -40,6 +40,13 @@ impl fmt::Display for Refusal {
                 f.write_str("The record took longer than half a second, so nothing was raised. Ask again.")
             }
             Self::Pattern { what } => write!(f, "This step lies over a limit: {what}. Change the plan."),
+            Self::Distance { entered: None } => f.write_str(
+                "Percussion beside a stimulated area needs the measured distance: at least 5 cm, in [[together]] of the plan.",
+            ),
+            Self::Distance { entered: Some(entered) } => write!(
+                f,
+                "Percussion at {entered} from an area that is being stimulated is too near: at least 5 cm. End that step first."
+            ),
             Self::Unit { why } => write!(f, "The unit cannot be driven: {why}."),
             Self::NoSuchStep { step } => write!(f, "The plan has no step {step}."),
         }
