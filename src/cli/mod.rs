@@ -4,6 +4,7 @@
 
 mod autopilot;
 mod check;
+mod control;
 mod daemon;
 mod keys;
 mod operate;
@@ -34,6 +35,10 @@ enum Verb {
     Check(check::Check),
     /// Read, verify and export the session record
     Record(record::Record),
+    /// Stop every unit at once, from any shell; needs no login
+    Stop(control::Stop),
+    /// Tell what runs
+    Status(control::Status),
     /// Run simulated units by themselves and print where they are
     Sim(sim::Sim),
     /// The part that drives the units; started by `run`
@@ -72,6 +77,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Verb::Run(run) => run.run(),
         Verb::Check(check) => check.run(),
         Verb::Record(record) => record.run(),
+        Verb::Stop(stop) => stop.run(),
+        Verb::Status(status) => status.run(),
         Verb::Sim(sim) => sim.run(),
         Verb::Daemon(daemon) => daemon.run(),
     };

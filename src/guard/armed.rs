@@ -216,7 +216,8 @@ impl Watch {
             State::Armed(Some(until)) => Some((until.saturating_add(LEASE_GRACE), Why::LeaseRanOut)),
             State::Armed(None) | State::Held | State::Stopping => None,
         });
-        let stop = self.stop_asked.as_ref().map(|(at, _)| (at.saturating_add(STOP_WITHIN), Why::StopUnanswered));
+        let stop =
+            self.stop_asked.as_ref().map(|(at, _)| (at.saturating_add(STOP_WITHIN), Why::StopUnanswered));
         let signal = self.signalled.filter(|_| live);
         let signal = signal.map(|at| (at.saturating_add(SIGNAL_WITHIN), Why::SignalUnanswered));
         [silent, stop, signal].into_iter().flatten().chain(leases).min_by_key(|(at, _)| *at)
@@ -237,7 +238,8 @@ mod tests {
             let mut bench = Self { watch: Watch::new(Mono::ORIGIN), now: Mono::ORIGIN };
             for device in [0, 1] {
                 let way = super::super::link::Way::Bluetooth { address: String::new() };
-                let script = crate::model::packet::StopScript { steps: vec![], cycle: Duration::ZERO, resync: vec![] };
+                let script =
+                    crate::model::packet::StopScript { steps: vec![], cycle: Duration::ZERO, resync: vec![] };
                 let (label, by_hand) = (String::new(), String::new());
                 bench.hear(Said::Hold { device, label, by_hand, way, script: (&script).into() });
             }
@@ -245,7 +247,7 @@ mod tests {
         }
 
         fn hear(&mut self, said: Said) {
-            self.watch.hear(self.now, &said, |us| Mono::from_micros(us));
+            self.watch.hear(self.now, &said, Mono::from_micros);
         }
 
         /// Lets time pass as a process does that wakes when it must; returns when it lapsed, from now, and why.
@@ -329,7 +331,8 @@ mod tests {
         let again = Bench::new();
         assert_eq!(again.watch.units().get(&0), Some(&State::Held));
         let way = super::super::link::Way::Serial { path: "/dev/null".into() };
-        let script = crate::model::packet::StopScript { steps: vec![], cycle: Duration::ZERO, resync: vec![] };
+        let script =
+            crate::model::packet::StopScript { steps: vec![], cycle: Duration::ZERO, resync: vec![] };
         let (label, by_hand) = (String::new(), String::new());
         bench.hear(Said::Hold { device: 0, label, by_hand, way, script: (&script).into() });
         assert_eq!(bench.watch.to_stop(), [0]);

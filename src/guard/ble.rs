@@ -23,7 +23,7 @@ use rustix::net::SendFlags;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use zbus::message::Type;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{Connection, MatchRule, Message, MessageStream, ObjectPath, OwnedVariant, Variant};
 
 use crate::clock::Clock;
 use crate::guard::scene::Scene;
@@ -49,7 +49,9 @@ const BLUEZ: &str = "org.bluez";
 const DEVICE: &str = "org.bluez.Device1";
 const CHARACTERISTIC: &str = "org.bluez.GattCharacteristic1";
 
-type Objects = BTreeMap<OwnedObjectPath, BTreeMap<String, BTreeMap<String, OwnedVariant>>>;
+/// Interfaces of an object with their properties.
+type Interfaces = BTreeMap<String, BTreeMap<String, OwnedVariant>>;
+type Objects = BTreeMap<String, Interfaces>;
 
 /// The way to the bus; opened when the first unit needs it.
 pub(super) struct Radio {
@@ -111,7 +113,8 @@ impl Radio {
         B: serde::Serialize + zbus::DynamicType,
     {
         let connection = self.connection().await?;
-        match timeout(within, connection.call_method(Some(BLUEZ), path, Some(interface), method, body)).await {
+        match timeout(within, connection.call_method(Some(BLUEZ), path, Some(interface), method, body)).await
+        {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(zbus::Error::MethodError(name, text, _))) => {
                 Err(explain(name.as_str(), text.as_deref().unwrap_or_default()))
@@ -128,7 +131,10 @@ impl Radio {
     async fn objects(&self) -> Result<Objects, Trouble> {
         let look = ("/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
         let reply = self.call(look, &(), LOOK_WITHIN).await?;
-        reply.body().deserialize().map_err(|error| Trouble::Other(error.to_string()))
+        let body = reply.body();
+        let objects = body.deserialize::<BTreeMap<ObjectPath<'_>, Interfaces>>();
+        let objects = objects.map_err(|error| Trouble::Other(error.to_string()))?;
+        Ok(objects.into_iter().map(|(path, interfaces)| (path.as_str().to_owned(), interfaces)).collect())
     }
 
     /// Returns where the unit's characteristics are, when it is connected and all of them are there.
@@ -136,7 +142,8 @@ impl Radio {
     /// # Errors
     /// In words: why it cannot be stopped from here.
     pub(super) async fn find(&self, address: &str, script: &StopScript) -> Result<Gatt, String> {
-        let objects = self.objects().await.map_err(|trouble| format!("BlueZ does not answer ({trouble:?})"))?;
+        let objects =
+            self.objects().await.map_err(|trouble| format!("BlueZ does not answer ({trouble:?})"))?;
         let (path, connected) = device(&objects, address).ok_or("BlueZ does not know the unit")?;
         if !connected {
             return Err("it is not connected".to_owned());
@@ -169,7 +176,7 @@ fn device(objects: &Objects, address: &str) -> Option<(String, bool)> {
         let device = interfaces.get(DEVICE)?;
         let own = <&str>::try_from(device.get("Address")?).ok()?;
         let connected = device.get("Connected").and_then(|value| bool::try_from(value).ok());
-        own.eq_ignore_ascii_case(address).then(|| (path.as_str().to_owned(), connected == Some(true)))
+        own.eq_ignore_ascii_case(address).then(|| (path.clone(), connected == Some(true)))
     })
 }
 
@@ -177,7 +184,7 @@ fn device(objects: &Objects, address: &str) -> Option<(String, bool)> {
 fn gatt(objects: &Objects, device: &str, script: &StopScript) -> Option<Gatt> {
     let mut characteristics = BTreeMap::new();
     for (path, interfaces) in objects {
-        let below = path.as_str().strip_prefix(device).is_some_and(|rest| rest.starts_with('/'));
+        let below = path.strip_prefix(device).is_some_and(|rest| rest.starts_with('/'));
         let Some(properties) = interfaces.get(CHARACTERISTIC).filter(|_| below) else {
             continue;
         };
@@ -188,7 +195,7 @@ fn gatt(objects: &Objects, device: &str, script: &StopScript) -> Option<Gatt> {
         let flags = properties.get("Flags").and_then(|value| value.try_clone().ok());
         let flags: Vec<String> = flags.and_then(|value| value.try_into().ok()).unwrap_or_default();
         let takes_commands = flags.iter().any(|flag| flag == "write-without-response");
-        let path = path.as_str().to_owned();
+        let path = path.clone();
         characteristics.entry(uuid).or_insert(Characteristic { path, takes_commands });
     }
     let all = endpoints(script).iter().all(|uuid| characteristics.contains_key(uuid));
@@ -204,7 +211,8 @@ fn number(uuid: &str) -> Option<u128> {
 /// Returns every characteristic that a script names.
 fn endpoints(script: &StopScript) -> Vec<u128> {
     let steps = script.steps.iter();
-    let named = steps.flat_map(|step| [Some(step.endpoint), step.confirm.as_ref().map(|proof| proof.endpoint)]);
+    let named =
+        steps.flat_map(|step| [Some(step.endpoint), step.confirm.as_ref().map(|proof| proof.endpoint)]);
     named
         .flatten()
         .filter_map(|endpoint| match endpoint {
@@ -248,7 +256,8 @@ pub(super) async fn stop(
         };
         let (held, heard) = (BTreeMap::new(), None);
         let reaped = scene.reaped();
-        let mut rounds = Rounds { radio, device, gatt, script, scene, clock, held, heard, reaped, counts: false };
+        let mut rounds =
+            Rounds { radio, device, gatt, script, scene, clock, held, heard, reaped, counts: false };
         match rounds.run().await {
             Ok(()) => return,
             Err(trouble) => tracing::warn!(address, ?trouble, "the unit is out of reach; it is reached anew"),
@@ -286,7 +295,7 @@ impl Rounds<'_> {
     async fn run(&mut self) -> Result<(), Trouble> {
         let mut first = true;
         'round: loop {
-            self.counts = *self.reaped.borrow_and_update();
+            self.counts = *self.reaped.borrow();
             let began = self.clock.now();
             for step in &self.script.steps {
                 self.write(step).await?;
@@ -307,7 +316,8 @@ impl Rounds<'_> {
             if self.heard.is_none() {
                 self.listen().await?;
             }
-            let next = began.saturating_add(self.script.cycle).max(self.clock.now().saturating_add(BUSY_PAUSE));
+            let next =
+                began.saturating_add(self.script.cycle).max(self.clock.now().saturating_add(BUSY_PAUSE));
             match self.wait(next).await? {
                 Heard::Proof => return Ok(()),
                 Heard::DaemonGone | Heard::Nothing => {}
@@ -325,8 +335,9 @@ impl Rounds<'_> {
         };
         let give_up = self.clock.now().saturating_add(WRITE_WITHIN);
         loop {
-            let written = match self.hold(uuid, &target).await {
-                Some(written) => written(&step.bytes),
+            self.hold(uuid, &target).await;
+            let written = match self.held.get(&uuid) {
+                Some(held) => send(held, &step.bytes),
                 None => self.write_value(&target, step).await,
             };
             match written {
@@ -344,30 +355,22 @@ impl Rounds<'_> {
         }
     }
 
-    /// Returns a way to write that locks everyone else out, where the characteristic has one.
-    async fn hold(
-        &mut self,
-        uuid: u128,
-        target: &Characteristic,
-    ) -> Option<impl FnOnce(&[u8]) -> Result<(), Trouble>> {
-        if !target.takes_commands {
-            return None;
+    /// Takes hold of a characteristic, where it can be: this locks everyone else out.
+    async fn hold(&mut self, uuid: u128, target: &Characteristic) {
+        if !target.takes_commands || self.held.contains_key(&uuid) {
+            return;
         }
-        if !self.held.contains_key(&uuid) {
-            let options = BTreeMap::<&str, Variant<'_>>::new();
-            let acquire = (target.path.as_str(), CHARACTERISTIC, "AcquireWrite");
-            let reply = self.radio.call(acquire, &(options,), WRITE_WITHIN).await.ok()?;
-            // The reply keeps a copy of the descriptor: it ends here, or the lock would outlive ours.
-            let (socket, _mtu): (zbus::OwnedFd, u16) = reply.body().deserialize().ok()?;
-            drop(reply);
-            self.held.insert(uuid, socket.into());
+        let options = BTreeMap::<&str, Variant<'_>>::new();
+        let acquire = (target.path.as_str(), CHARACTERISTIC, "AcquireWrite");
+        match self.radio.call(acquire, &(options,), WRITE_WITHIN).await {
+            Ok(reply) => {
+                // The reply keeps a copy of the descriptor: it ends here, or the lock would outlive ours.
+                if let Ok((socket, _mtu)) = reply.body().deserialize::<(zbus::OwnedFd, u16)>() {
+                    self.held.insert(uuid, socket.into());
+                }
+            }
+            Err(trouble) => tracing::debug!(device = self.device, ?trouble, "not acquired"),
         }
-        let held = self.held.get(&uuid)?;
-        Some(move |bytes: &[u8]| match rustix::net::send(held, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(_) => Ok(()),
-            Err(Errno::AGAIN) => Err(Trouble::Busy),
-            Err(_) => Err(Trouble::Lost),
-        })
     }
 
     async fn write_value(&self, target: &Characteristic, step: &StopStep) -> Result<(), Trouble> {
@@ -400,7 +403,8 @@ impl Rounds<'_> {
         let Ok(rule) = rule else {
             return Ok(());
         };
-        let Ok(Ok(stream)) = timeout(LISTEN_WITHIN, MessageStream::for_match_rule(rule, &connection, None)).await
+        let Ok(Ok(stream)) =
+            timeout(LISTEN_WITHIN, MessageStream::for_match_rule(rule, &connection, None)).await
         else {
             return Ok(());
         };
@@ -418,12 +422,14 @@ impl Rounds<'_> {
         let due = tokio::time::sleep_until(self.clock.at(until));
         tokio::pin!(due);
         loop {
+            if !self.counts && *self.reaped.borrow() {
+                return Ok(Heard::DaemonGone);
+            }
             tokio::select! {
                 biased;
                 changed = self.reaped.changed(), if !self.counts => {
                     // The sender lives as long as the take-over.
                     changed.map_err(|_| Trouble::Lost)?;
-                    return Ok(Heard::DaemonGone);
                 }
                 signal = next(&mut self.heard) => match signal {
                     Some(Ok(signal)) if self.counts && self.proves(&signal) => {
@@ -440,7 +446,8 @@ impl Rounds<'_> {
 
     fn proves(&self, signal: &Message) -> bool {
         let body = signal.body();
-        let Ok((_, changed, _)) = body.deserialize::<(String, BTreeMap<String, OwnedVariant>, Vec<String>)>() else {
+        let Ok((_, changed, _)) = body.deserialize::<(String, BTreeMap<String, OwnedVariant>, Vec<String>)>()
+        else {
             return false;
         };
         let value = changed.get("Value").and_then(|value| value.try_clone().ok());
@@ -454,6 +461,15 @@ impl Rounds<'_> {
         };
         let received = Received { endpoint: Endpoint::Characteristic(*uuid), bytes };
         self.script.steps.iter().filter_map(|step| step.confirm.as_ref()).any(|proof| proof.proves(&received))
+    }
+}
+
+/// Writes one command into an acquired characteristic.
+fn send(held: &OwnedFd, bytes: &[u8]) -> Result<(), Trouble> {
+    match rustix::net::send(held, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        Ok(_) => Ok(()),
+        Err(Errno::AGAIN) => Err(Trouble::Busy),
+        Err(_) => Err(Trouble::Lost),
     }
 }
 
@@ -482,7 +498,10 @@ mod tests {
             let seen = format!("{:?}", explain(name, text));
             assert!(seen.starts_with(expected), "{name} {text}: {seen}");
         }
-        assert_eq!(number("00002a19-0000-1000-8000-00805f9b34fb"), Some(0x2a19_0000_1000_8000_0080_5f9b_34fb));
+        assert_eq!(
+            number("00002a19-0000-1000-8000-00805f9b34fb"),
+            Some(0x2a19_0000_1000_8000_0080_5f9b_34fb)
+        );
         assert_eq!(number("2a19"), None);
     }
 }

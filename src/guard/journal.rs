@@ -226,11 +226,9 @@ impl TakeOver {
                 known.first_stop_us = known.first_stop_us.or(first);
                 known.confirmed_us = known.confirmed_us.or(confirmed);
             }
-            None => self.units.push(Stopped {
-                unit: unit.clone(),
-                first_stop_us: first,
-                confirmed_us: confirmed,
-            }),
+            None => {
+                self.units.push(Stopped { unit: unit.clone(), first_stop_us: first, confirmed_us: confirmed })
+            }
         }
     }
 }

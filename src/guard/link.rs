@@ -13,11 +13,16 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::model::packet::{Confirm, Endpoint, StopScript, StopStep, WriteKind};
 
 /// Longest message, bytes.
-const MESSAGE_MAX: usize = 64 * 1024;
+const MESSAGE_MAX: usize = 16 * 1024;
+/// What the daemon may have said unheard, bytes as the kernel counts them: some seconds of signs of life. More means that
+/// the guard itself is frozen.
+const UNHEARD_MAX: usize = 16 * 1024;
 
 /// What the daemon says. Instants are µs of the system's monotonic clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,13 +153,15 @@ struct Proof {
     value: Vec<u8>,
 }
 
-/// Makes the two ends of a line.
+/// Makes the two ends of a line: the guard's, the daemon's.
 ///
 /// # Errors
 /// The system gives none.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+    let (guard, daemon) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&daemon, UNHEARD_MAX)?;
+    Ok((guard, daemon))
 }
 
 /// Sends one message, or fails at once.
@@ -184,6 +191,18 @@ pub fn receive<T: DeserializeOwned>(line: impl AsFd) -> io::Result<Option<T>> {
         None | Some([]) => Ok(None),
         Some(bytes) => Ok(Some(serde_json::from_slice(bytes)?)),
     }
+}
+
+/// Watches a descriptor for something to read.
+///
+/// # Errors
+/// The system cannot watch it.
+#[expect(
+    deprecated,
+    reason = "the other constructor is unsafe; an OwnedFd keeps its descriptor as long as it lives"
+)]
+pub fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 const fn characteristic(endpoint: Endpoint) -> Option<u128> {
@@ -235,11 +254,7 @@ impl From<Script> for StopScript {
             wait: Duration::from_millis(step.wait_ms),
             confirm: step.confirm.map(confirm),
         });
-        Self {
-            steps: steps.collect(),
-            cycle: Duration::from_millis(script.cycle_ms),
-            resync: script.resync,
-        }
+        Self { steps: steps.collect(), cycle: Duration::from_millis(script.cycle_ms), resync: script.resync }
     }
 }
 
@@ -249,8 +264,12 @@ mod tests {
 
     #[test]
     fn a_script_arrives_as_it_was_sent_and_the_end_of_the_other_side_is_seen() {
-        let confirm =
-            Confirm { endpoint: Endpoint::Characteristic(7 << 100), at: 3, mask: vec![0xFF, 0x0F], value: vec![1, 2] };
+        let confirm = Confirm {
+            endpoint: Endpoint::Characteristic(7 << 100),
+            at: 3,
+            mask: vec![0xFF, 0x0F],
+            value: vec![1, 2],
+        };
         let step = |endpoint, write, confirm| StopStep {
             endpoint,
             bytes: vec![0, 0xF0, 255],
@@ -266,7 +285,7 @@ mod tests {
             cycle: Duration::from_millis(500),
             resync: vec![0; 300],
         };
-        let (daemon, guard) = pair().unwrap();
+        let (guard, daemon) = pair().unwrap();
         let hold = Said::Hold {
             device: 1,
             label: "Gun 1".to_owned(),
@@ -276,7 +295,9 @@ mod tests {
         };
         send(&daemon, &hold).unwrap();
         send(&daemon, &Said::Beat).unwrap();
-        let Some(Said::Hold { script: arrived, .. }) = receive(&guard).unwrap() else { panic!("a hand-over") };
+        let Some(Said::Hold { script: arrived, .. }) = receive(&guard).unwrap() else {
+            panic!("a hand-over")
+        };
         assert_eq!(StopScript::from(arrived), script);
         assert_eq!(receive(&guard).unwrap(), Some(Said::Beat));
         assert_eq!(receive::<Said>(&guard).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -288,8 +309,12 @@ mod tests {
 
     #[test]
     fn a_line_that_nobody_reads_is_an_error_and_never_a_wait() {
-        let (daemon, _guard) = pair().unwrap();
-        let full = (0..100_000).find_map(|_| send(&daemon, &Said::Beat).err());
-        assert_eq!(full.map(|error| error.kind()), Some(io::ErrorKind::WouldBlock));
+        let (_guard, daemon) = pair().unwrap();
+        let count = (0..200).take_while(|_| send(&daemon, &Said::Beat).is_ok()).count();
+        assert!(
+            (10..60).contains(&count),
+            "{count} signs of life fit: the guard is noticed as frozen too late"
+        );
+        assert_eq!(send(&daemon, &Said::Beat).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -215,6 +215,8 @@ struct Life {
     child: Child,
     pidfd: OwnedFd,
     line: AsyncFd<OwnedFd>,
+    /// Its end of the line is closed: it is about to end.
+    hung_up: bool,
     /// A signal was passed on; it is killed then.
     end_by: Option<Mono>,
 }
@@ -284,12 +286,13 @@ impl Guard<'_> {
             command.arg(&self.launch.again);
         }
         // libdbus reads its address once per process, at its first use.
-        command.env("DBUS_SYSTEM_BUS_ADDRESS", self.places.bus.as_deref().unwrap_or("unix:path=/nonexistent"));
+        command
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.places.bus.as_deref().unwrap_or("unix:path=/nonexistent"));
         let child = command.spawn()?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Life { child, pidfd, line: AsyncFd::new(ours)?, end_by: None })
+        Ok(Life { child, pidfd, line: link::watched(ours)?, hung_up: false, end_by: None })
     }
 
     /// Runs one daemon until it is over and its units are stopped. Returns how it ended and, when the guard had to act
@@ -340,7 +343,11 @@ impl Guard<'_> {
                 }
             }
             let (proven, units) = (&self.proven, &self.units);
-            self.control.settle(self.clock.now(), |device| proven.get(&device).copied(), |device| words(units, device));
+            self.control.settle(
+                self.clock.now(),
+                |device| proven.get(&device).copied(),
+                |device| words(units, device),
+            );
         };
         self.take_over(&why, &mut life).await;
         Ok((Ended::Died, Some(why)))
@@ -352,7 +359,7 @@ impl Guard<'_> {
         let due = due.map(|at| self.clock.at(at));
         tokio::select! {
             biased;
-            ready = life.line.readable() => Wake::Line(match ready {
+            ready = life.line.readable(), if !life.hung_up => Wake::Line(match ready {
                 Err(error) => vec![Err(error)],
                 Ok(mut ready) => {
                     let mut messages = messages(life.line.get_ref());
@@ -383,6 +390,7 @@ impl Guard<'_> {
             match message {
                 Ok(Some(said)) => self.hear(said, life, looks),
                 Ok(None) => {
+                    life.hung_up = true;
                     // The line ends a moment before the process does.
                     let over = timeout(TICK, life.child.wait()).await;
                     return match over {
@@ -434,7 +442,8 @@ impl Guard<'_> {
                         answer(life, &Answer::Holds { device, why_not });
                     }
                     Way::Bluetooth { address } => {
-                        let (radio, address, script) = (Rc::clone(&self.radio), address.clone(), script.clone());
+                        let (radio, address, script) =
+                            (Rc::clone(&self.radio), address.clone(), script.clone());
                         looks.push(Box::pin(async move { (device, radio.find(&address, &script).await) }));
                     }
                 }
@@ -445,9 +454,10 @@ impl Guard<'_> {
                 self.proven.insert(device, now);
             }
             Said::Sealed { hash } => {
-                let noted = self.journal.as_mut().map(|journal| {
-                    journal.note(now, What::Anchor { hash }).and_then(|()| journal.sync())
-                });
+                let noted = self
+                    .journal
+                    .as_mut()
+                    .map(|journal| journal.note(now, What::Anchor { hash }).and_then(|()| journal.sync()));
                 if let Some(Err(error)) = noted {
                     say(&format!("The guard's journal cannot be written: {error}."));
                 }
@@ -562,7 +572,9 @@ impl Guard<'_> {
         let (journal, given_up) = scene.end();
         self.journal = Some(journal);
         for unit in given_up {
-            say(&format!("{unit}: its stop was never proven. See that it stands still before anyone touches it."));
+            say(&format!(
+                "{unit}: its stop was never proven. See that it stands still before anyone touches it."
+            ));
         }
     }
 
@@ -630,7 +642,8 @@ impl Guard<'_> {
             }
             Asked::Stop(_) => self.asked(asked, None),
             Asked::Status(stream) => {
-                let mut text = "The part that drives the units is down; the guard process stops them.\n".to_owned();
+                let mut text =
+                    "The part that drives the units is down; the guard process stops them.\n".to_owned();
                 for (device, unit) in units {
                     let state = if scene.proven(*device).is_some() { "proven" } else { "not proven yet" };
                     text += &format!("{}: stop {state}.\n", unit.label);

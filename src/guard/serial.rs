@@ -7,7 +7,7 @@
 //! proof counts only when its stop was written after the daemon was gone; a hung-up port is closed at once.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::guard::link;
 use crate::guard::scene::Scene;
 use crate::model::packet::{Confirm, StopScript};
 
@@ -32,7 +33,7 @@ const STREAM_MAX: usize = 4096;
 
 /// A port of the guard's own.
 #[derive(Debug)]
-pub struct Port {
+pub(super) struct Port {
     fd: OwnedFd,
     path: PathBuf,
     /// How the daemon had set the line.
@@ -44,7 +45,7 @@ impl Port {
     ///
     /// # Errors
     /// It is not there, not a serial port, or held by another program.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty())?;
         rustix::termios::tcgetattr(&fd)?;
@@ -52,7 +53,7 @@ impl Port {
     }
 
     /// Returns whether the port is still what its path names, and plugged in.
-    pub fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         let mut polled = [PollFd::new(&self.fd, PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let up = rustix::event::poll(&mut polled, Some(&now)).is_ok()
@@ -62,19 +63,19 @@ impl Port {
     }
 
     /// Remembers how the daemon has set the line, for a port that must be opened anew without one.
-    pub fn remember(&mut self) {
+    pub(super) fn remember(&mut self) {
         self.settings = rustix::termios::tcgetattr(&self.fd).ok().or(self.settings.take());
     }
 
     /// Takes off the exclusive mark that a killed daemon has left.
-    pub fn let_in(&self) {
+    pub(super) fn let_in(&self) {
         if let Err(error) = rustix::termios::ioctl_tiocnxcl(&self.fd) {
             tracing::warn!(port = %self.path.display(), %error, "the exclusive mark is still there");
         }
     }
 
     /// Opens a path as soon as it is there.
-    pub async fn awaited(path: &Path) -> Self {
+    pub(super) async fn awaited(path: &Path) -> Self {
         loop {
             match Self::open(path) {
                 Ok(port) => return port,
@@ -117,11 +118,10 @@ impl Port {
             self.flush(QueueSelector::OFlush);
         }
     }
-
 }
 
 /// Takes what a unit said into the stream.
-async fn read(port: &AsyncFd<BorrowedFd<'_>>, stream: &mut Vec<u8>) -> io::Result<()> {
+async fn read(port: &AsyncFd<OwnedFd>, stream: &mut Vec<u8>) -> io::Result<()> {
     let mut chunk = [0; 512];
     let count = port.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut chunk)?)).await?;
     if count == 0 {
@@ -157,7 +157,7 @@ async fn rounds(
     reaped: &mut watch::Receiver<bool>,
 ) -> io::Result<()> {
     // Only here: while a daemon lives, what the unit says must not even wake this process.
-    let ready = AsyncFd::with_interest(port.fd.as_fd(), Interest::READABLE)?;
+    let ready = link::watched(port.fd.try_clone()?)?;
     let mut counted = false;
     let mut stream = Vec::new();
     loop {
@@ -173,7 +173,13 @@ async fn rounds(
         let listening = async {
             loop {
                 read(&ready, &mut stream).await?;
-                if counts && script.steps.iter().filter_map(|step| step.confirm.as_ref()).any(|it| shows(it, &stream)) {
+                if counts
+                    && script
+                        .steps
+                        .iter()
+                        .filter_map(|step| step.confirm.as_ref())
+                        .any(|it| shows(it, &stream))
+                {
                     return Ok::<_, io::Error>(());
                 }
             }
@@ -220,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_proof_is_found_anywhere_in_a_stream_and_only_whole() {
-        let confirm = Confirm { endpoint: Endpoint::Serial, at: 1, mask: vec![0xFF, 0x0F], value: vec![7, 2] };
+        let confirm =
+            Confirm { endpoint: Endpoint::Serial, at: 1, mask: vec![0xFF, 0x0F], value: vec![7, 2] };
         assert!(shows(&confirm, &[1, 2, 3, 9, 7, 0xF2, 4]));
         assert!(!shows(&confirm, &[7, 0xF2]), "the byte before it is missing");
         assert!(!shows(&confirm, &[9, 7, 3, 9, 7]));
