@@ -15,9 +15,11 @@
 )]
 
 mod architecture;
+mod bluez;
 mod cli;
 mod crash;
 mod faults;
+mod guard;
 mod hazards;
 mod laws;
 mod limits;

@@ -165,6 +165,7 @@ impl Daemon {
         let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
+        head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
         Ok(Begun { journal, session, clock_sane })
@@ -388,6 +389,12 @@ fn guard_acts(data: &Path) -> Vec<GuardAct> {
         Some(GuardAct { session: SessionId::new(*session), why, said, at_us, units })
     };
     sessions.iter().filter_map(act).collect()
+}
+
+/// Returns which boot of the machine this is, as the system names it.
+fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// Returns the name under which the person at the terminal acts.

@@ -227,12 +227,33 @@ pub(crate) fn verdict(plan: &Plan, verdict: &Verdict) -> Option<String> {
 }
 
 /// Returns the sentence for an entry, `None` for one that needs none at a terminal (the record has it all).
+#[expect(clippy::too_many_lines, reason = "a table: one sentence per kind of entry")]
 pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
     let said = match entry {
         Entry::ReadBack { client, .. } => format!("Identity agrees: {client}."),
         Entry::Armed { step, .. } => format!("{}: armed at zero.", place(plan, *step)),
         Entry::Beside { step, other, distance, .. } => {
             format!("{}: {distance} from {}.", place(plan, *step), place(plan, *other).to_lowercase())
+        }
+        Entry::Declared { declared, .. } => format!(
+            "Counted as given elsewhere today: {} on {}, {}.",
+            modality(declared.modality),
+            declared.place,
+            clock(declared.time)
+        ),
+        Entry::BeyondCourse { sessions, reason, .. } => {
+            format!("Beyond the course, after {sessions} sessions in seven days: {reason}.")
+        }
+        Entry::SensationReturned { step, .. } => format!("{}: sensation has returned.", place(plan, *step)),
+        Entry::BudgetUsed { step, budget, owner, limit } => format!(
+            "{}: {} is used up ({}, limit of the {}).",
+            place(plan, *step),
+            budget.words(),
+            clock(*limit),
+            owner.word()
+        ),
+        Entry::Resolved { gave, reason, .. } => {
+            format!("Uncertain interval resolved: {} counts. Reason: {reason}.", clock(*gave))
         }
         Entry::IntentVoid { why, .. } => format!("Nothing was raised. {why}"),
         Entry::Acted { step, what, to, .. } => format!("{}: {what}, now {to}.", place(plan, *step)),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::alarm::Alarm;
 use crate::governor::input::{RequestId, Seq};
+use crate::model::area::Place;
+use crate::model::budget::{Budget, Declared, DoseRef};
 use crate::model::command::{Channel, Command, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use crate::model::dose::Dose;
 use crate::model::limit::LimitOwner;
@@ -212,6 +214,50 @@ pub enum Refusal {
         /// What, in words.
         what: String,
     },
+    /// A time budget is used up.
+    Budget {
+        /// Which.
+        budget: Budget,
+        /// Whose limit it is.
+        owner: LimitOwner,
+        /// Who said so, in words; may be empty.
+        said: String,
+        /// The whole of it.
+        limit: Duration,
+    },
+    /// The area rests between two bouts.
+    Rest {
+        /// How much longer.
+        left: Duration,
+    },
+    /// TENS was on this area lately and nobody has said that sensation returned.
+    Numb {
+        /// How long ago it ended, at least.
+        ago: Duration,
+    },
+    /// What was given here, or by this unit, is uncertain and nobody has resolved it.
+    Unresolved {
+        /// Which interval.
+        of: DoseRef,
+        /// The unit that gave it.
+        unit: String,
+        /// Where.
+        place: Place,
+        /// Output time, least and most.
+        on: (Duration, Duration),
+    },
+    /// A resolution outside the two bounds.
+    OutsideBounds {
+        /// Least and most.
+        on: (Duration, Duration),
+    },
+    /// The plan's sessions of the week are used up.
+    Course {
+        /// Sessions in the seven days up to today.
+        sessions: u8,
+        /// What the plan allows.
+        allowed: u8,
+    },
     /// Percussion beside a stimulated area, too near or without a measured distance.
     Distance {
         /// What the therapist entered in the plan.
@@ -285,6 +331,53 @@ pub enum Entry {
         other: u8,
         /// As the plan states it.
         distance: Centimetres,
+    },
+    /// A dose from elsewhere today, as the therapist declares it.
+    Declared {
+        /// Who read back the client's identity with it.
+        by: Actor,
+        /// What.
+        declared: Declared,
+    },
+    /// Why one more session than the plan has a week.
+    BeyondCourse {
+        /// Who.
+        by: Actor,
+        /// Sessions in the seven days up to today.
+        sessions: u8,
+        /// Why.
+        reason: String,
+    },
+    /// Sensation on an area has returned after TENS.
+    SensationReturned {
+        /// Who tested it.
+        by: Actor,
+        /// The step that waited for it.
+        step: u8,
+    },
+    /// A step ends because a budget is used up.
+    BudgetUsed {
+        /// Step.
+        step: u8,
+        /// Which budget.
+        budget: Budget,
+        /// Whose limit.
+        owner: LimitOwner,
+        /// The whole of it.
+        limit: Duration,
+    },
+    /// A person resolved an uncertain interval.
+    Resolved {
+        /// Who.
+        by: Actor,
+        /// Which.
+        of: DoseRef,
+        /// The bounds that the screen showed.
+        shown: (Duration, Duration),
+        /// Output time that counts from now on.
+        gave: Duration,
+        /// Why.
+        reason: String,
     },
     /// A rise is about to happen. Durable before its first byte.
     Intent {

@@ -173,6 +173,8 @@ pub struct SessionHead {
     pub software: String,
     /// System monotonic clock at this process's origin, µs; compares `mono_us` with other processes' clocks.
     pub mono_origin_us: u64,
+    /// Which boot of the machine that clock is of; `None`: the system does not say.
+    pub boot: Option<String>,
     /// Units, in the plan's order.
     pub devices: Vec<HeadDevice>,
     /// Steps, in the plan's order.
@@ -198,6 +200,7 @@ impl SessionHead {
             simulated,
             software,
             mono_origin_us: 0,
+            boot: None,
             devices: plan.devices.iter().map(HeadDevice::from).collect(),
             steps: plan.steps.iter().map(HeadStep::from).collect(),
         }
@@ -826,6 +829,47 @@ pub enum Why {
         /// What, in words.
         what: String,
     },
+    /// A time budget is used up.
+    Budget {
+        /// Which: `step`, `area`, `session` or `day`.
+        budget: String,
+        /// Word of the owner.
+        owner: String,
+        /// The whole of it, µs.
+        limit_us: u64,
+    },
+    /// The area rests between two bouts.
+    Rest {
+        /// How much longer, µs.
+        left_us: u64,
+    },
+    /// TENS was on the area lately.
+    Numb {
+        /// How long ago at least, µs.
+        ago_us: u64,
+    },
+    /// An uncertain interval on the area or of the unit is not resolved.
+    Unresolved {
+        /// Its session; absent: this one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// Its dose.
+        dose: u64,
+    },
+    /// A resolution outside the two bounds.
+    OutsideBounds {
+        /// Output time, least, µs.
+        on_min_us: u64,
+        /// Output time, most, µs.
+        on_max_us: u64,
+    },
+    /// The plan's sessions of the week are used up.
+    Course {
+        /// Given in the seven days up to today.
+        sessions: u8,
+        /// Allowed.
+        allowed: u8,
+    },
     /// Percussion beside stimulation, too near or at no measured distance.
     Distance {
         /// Entered, mm.
@@ -866,6 +910,20 @@ impl From<&Refusal> for Why {
             Refusal::Stale => Self::Stale {},
             Refusal::TooSlow => Self::TooSlow {},
             Refusal::Pattern { what } => Self::Pattern { what: what.clone() },
+            Refusal::Budget { budget, owner, said: _, limit } => Self::Budget {
+                budget: budget.word().to_owned(),
+                owner: owner.word().to_owned(),
+                limit_us: duration_micros(*limit),
+            },
+            Refusal::Rest { left } => Self::Rest { left_us: duration_micros(*left) },
+            Refusal::Numb { ago } => Self::Numb { ago_us: duration_micros(*ago) },
+            Refusal::Unresolved { of, .. } => {
+                Self::Unresolved { of: of.session.as_ref().map(text_of), dose: of.dose.0 }
+            }
+            Refusal::OutsideBounds { on: (least, most) } => {
+                Self::OutsideBounds { on_min_us: duration_micros(*least), on_max_us: duration_micros(*most) }
+            }
+            Refusal::Course { sessions, allowed } => Self::Course { sessions: *sessions, allowed: *allowed },
             Refusal::Distance { entered } => {
                 Self::Distance { entered_mm: entered.map(Centimetres::millimetres) }
             }
@@ -873,6 +931,10 @@ impl From<&Refusal> for Why {
             Refusal::NoSuchStep { step } => Self::NoSuchStep { step: *step },
         }
     }
+}
+
+fn text_of(session: &SessionId) -> String {
+    session.as_str().to_owned()
 }
 
 const fn interlock_word(interlock: Interlock) -> &'static str {
@@ -1036,6 +1098,9 @@ pub enum Body {
         simulated: bool,
         software: String,
         mono_origin_us: u64,
+        /// Which boot of the machine `mono_origin_us` is of.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        boot: Option<String>,
         devices: Vec<HeadDevice>,
         steps: Vec<HeadStep>,
     },
@@ -1045,6 +1110,35 @@ pub enum Body {
     Armed { step: u8, by: By, epoch: u32 },
     /// A step begins beside another.
     Beside { by: By, step: u8, other: u8, distance_mm: u32 },
+    /// A dose from elsewhere today, as the therapist declares it.
+    Declared { by: By, modality: String, area: String, side: String, time_us: u64 },
+    /// Why one more session than the plan has a week.
+    BeyondCourse { by: By, sessions: u8, reason: String },
+    /// Sensation on an area has returned after TENS.
+    SensationReturned { by: By, step: u8 },
+    /// A step ends because a budget is used up.
+    BudgetUsed { step: u8, budget: String, owner: String, limit_us: u64 },
+    /// A later source narrows an uncertain interval: `dose` is what is known of it from then on.
+    Narrowed {
+        /// Session of the dose; absent: this one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// What it rests on, for example `guard_journal`.
+        source: String,
+        dose: Box<DoseBody>,
+    },
+    /// A person resolved an uncertain interval: this much counts from then on.
+    Resolved {
+        by: By,
+        /// Session of the dose; absent: this one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        dose: u64,
+        on_min_us: u64,
+        on_max_us: u64,
+        gave_us: u64,
+        reason: String,
+    },
     /// A rise is about to happen.
     Intent {
         request: u64,
@@ -1198,6 +1292,7 @@ impl From<&SessionHead> for Body {
             simulated: head.simulated,
             software: head.software.clone(),
             mono_origin_us: head.mono_origin_us,
+            boot: head.boot.clone(),
             devices: head.devices.clone(),
             steps: head.steps.clone(),
         }
@@ -1217,6 +1312,32 @@ impl From<&Entry> for Body {
                 step: *step,
                 other: *other,
                 distance_mm: distance.millimetres(),
+            },
+            Entry::Declared { by, declared } => Self::Declared {
+                by: by.into(),
+                modality: declared.modality.word().to_owned(),
+                area: declared.place.area.as_str().to_owned(),
+                side: declared.place.side.word().to_owned(),
+                time_us: duration_micros(declared.time),
+            },
+            Entry::BeyondCourse { by, sessions, reason } => {
+                Self::BeyondCourse { by: by.into(), sessions: *sessions, reason: reason.clone() }
+            }
+            Entry::SensationReturned { by, step } => Self::SensationReturned { by: by.into(), step: *step },
+            Entry::BudgetUsed { step, budget, owner, limit } => Self::BudgetUsed {
+                step: *step,
+                budget: budget.word().to_owned(),
+                owner: owner.word().to_owned(),
+                limit_us: duration_micros(*limit),
+            },
+            Entry::Resolved { by, of, shown: (least, most), gave, reason } => Self::Resolved {
+                by: by.into(),
+                of: of.session.as_ref().map(text_of),
+                dose: of.dose.0,
+                on_min_us: duration_micros(*least),
+                on_max_us: duration_micros(*most),
+                gave_us: duration_micros(*gave),
+                reason: reason.clone(),
             },
             Entry::Intent { request, by, step, device, channel, from, to, limit, reason } => Self::Intent {
                 request: request.0,
