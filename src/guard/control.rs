@@ -222,7 +222,11 @@ async fn hear(mut stream: UnixStream) -> Option<Asked> {
 
 async fn tell(mut stream: UnixStream, text: String, code: u8) -> io::Result<()> {
     stream.write_all(format!("{text}end {code}\n").as_bytes()).await?;
-    stream.shutdown().await
+    stream.shutdown().await?;
+    // A socket closed over unread bytes would take the answer back. The caller's deadline ends this.
+    let mut rest = [0; REQUEST_MAX];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
 }
 
 #[cfg(test)]
