@@ -484,3 +484,34 @@ fn stop_from_a_shell_works_also_while_the_daemon_hangs() {
         assert!(crate::support::process::said(&none).contains("Lift a gun off"), "no hand instruction");
     }
 }
+
+/// Three deaths within a minute: it stays down, says so, and nothing runs.
+#[test]
+fn after_three_deaths_within_a_minute_it_stays_down() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, truth) = (room.path().join("data"), room.path().join("truth"));
+    let plan = data("plans/both-at-once.toml");
+    let mut session = Running::start(&[
+        "run",
+        text(&plan),
+        "--sim",
+        "--unattended",
+        "--data",
+        text(&given),
+        "--truth",
+        text(&truth),
+    ]);
+    for death in 1..=3 {
+        session.hears("2 steps.");
+        send(session.daemon(), Signal::KILL);
+        session.hears("has died (signal 9)");
+        if death < 3 {
+            session.hears("doseward starts again, at zero.");
+        }
+    }
+    let (code, _, said) = session.over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("It has died 3 times within a minute: it stays down."), "{said}");
+    let truth = Truth::read(&truth);
+    assert!(UNITS.iter().all(|unit| !truth.is_on(unit)));
+}

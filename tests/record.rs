@@ -73,6 +73,8 @@ fn capability(gun: bool) -> Capability {
         stop_tail: Duration::from_millis(if gun { 1000 } else { 0 }),
         battery_life: Duration::from_secs(7200),
         contact_seen_from: Milliamps::ZERO,
+        reports_force: false,
+        reports_own_button: false,
         rate_basis: if gun { RateBasis::WorstCase } else { RateBasis::None },
         limits: Limits::default(),
     }
@@ -115,6 +117,8 @@ fn step(number: u8, modality: Modality, title: &str, at: Place, cycle: Option<Cy
         target: if gun { speed(1750) } else { current(22) },
         duration: Duration::from_secs(if gun { 120 } else { 1200 }),
         held_by: gun.then(|| "T1".to_owned()),
+        start_at_device: false,
+        force_max: None,
         usual: Limits::default(),
         chain: LimitChain::default(),
         place: at,

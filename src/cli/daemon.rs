@@ -19,7 +19,7 @@ use crate::cli::run::DRIVES_ONLY_SIMULATED;
 use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
-use crate::governor::Settings;
+use crate::governor::{AlarmOutput, Settings};
 use crate::guard;
 use crate::guard::journal::{Stopped, TakeOver};
 use crate::guard::link::Way;
@@ -231,6 +231,8 @@ impl Daemon {
             writing: Writing::Thread,
             guard: guarding,
             clock_sane: begun.clock_sane,
+            // This version drives simulated units only: alarms go to the log.
+            alarm_output: AlarmOutput::Logged,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.lanes().clone());

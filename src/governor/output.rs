@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::alarm::Alarm;
-use crate::governor::input::{RequestId, Seq};
+use crate::alarm::{Alarm, Cause};
+use crate::governor::input::{AlarmOutput, RequestId, Seq};
 use crate::model::area::Place;
 use crate::model::budget::{Budget, Declared, DoseRef};
 use crate::model::command::{Channel, Command, DeviceId, Epoch, Generation, Intensity, Setpoint};
@@ -12,7 +12,7 @@ use crate::model::limit::LimitOwner;
 use crate::model::plan::ClientCode;
 use crate::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
 use crate::model::session::{Actor, Discomfort, StopReason};
-use crate::units::{Centimetres, Mono};
+use crate::units::{Centimetres, Mono, RawForce};
 
 /// A value the governor has cleared. Its constructor is private to `governor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,6 +198,15 @@ pub enum Refusal {
         /// How much longer.
         left: Duration,
     },
+    /// The unit was stopped three times within ten minutes for the same cause.
+    LockedOut {
+        /// Which unit.
+        device: DeviceId,
+        /// The cause.
+        cause: Cause,
+        /// How much longer.
+        left: Duration,
+    },
     /// Between zero and the smallest speed that runs.
     BelowFloor {
         /// What was asked.
@@ -294,6 +303,8 @@ pub enum Interlock {
     GuardHolds,
     /// The client's identity was read back.
     ReadBack,
+    /// The alarm output was tested today.
+    AlarmTested,
     /// The gun has a person declared as holding it.
     HeldByPerson,
     /// The unit stops by itself when it hears nothing.
@@ -546,6 +557,40 @@ pub enum Entry {
         alarm: Alarm,
         /// Whether it came.
         raised: bool,
+    },
+    /// A person has seen the alarms that were there.
+    AlarmsSeen {
+        /// Who.
+        by: Actor,
+        /// Which.
+        alarms: Vec<Alarm>,
+        /// How long those that stay are silent; zero: they sound on.
+        quiet: Duration,
+    },
+    /// Whether the box can sound an alarm.
+    AlarmOutput {
+        /// How it is.
+        state: AlarmOutput,
+    },
+    /// A unit was stopped three times within ten minutes for the same cause.
+    LockedOut {
+        /// Unit.
+        device: DeviceId,
+        /// The cause.
+        cause: Cause,
+        /// For how long.
+        left: Duration,
+    },
+    /// A gun was pressed harder than its step allows for so long that something was done.
+    Force {
+        /// Step.
+        step: u8,
+        /// The highest reported since it went over.
+        force: RawForce,
+        /// What the step allows.
+        max: RawForce,
+        /// Intensity from then on.
+        to: Intensity,
     },
     /// The operator's lease lapsed or came back.
     Lease {

@@ -34,6 +34,14 @@ impl fmt::Display for Refusal {
             Self::Locked { left } => {
                 write!(f, "No rise for another {} s after discomfort.", left.as_secs().saturating_add(1))
             }
+            Self::LockedOut { device, cause, left } => write!(
+                f,
+                "Unit {} was stopped three times within ten minutes because {}. It is locked for another {} min. Find \
+                 out why and put it right, or go on with another unit.",
+                device.0.saturating_add(1),
+                cause.why(),
+                left.as_secs().div_ceil(60)
+            ),
             Self::BelowFloor { asked, floor } => {
                 write!(f, "Asked {asked}, but the gun runs from {floor} up. Ask for {floor} or for zero.")
             }
@@ -127,6 +135,7 @@ impl Interlock {
                 "the guard process cannot reach the unit yet; wait, or check its cable or radio"
             }
             Self::ReadBack => "the client's identity has not been read back; ask name or birth date",
+            Self::AlarmTested => "nobody has heard the alarm today; run `doseward alarm test`",
             Self::HeldByPerson => "nobody is named as holding the gun; name the person in the plan",
             Self::StopsByItself => "this stimulator does not stop by itself when it hears nothing",
             Self::Battery => "its battery is below 15 %; charge it",
@@ -144,6 +153,7 @@ impl Interlock {
             Self::GuardPresent => "guard_present",
             Self::GuardHolds => "guard_holds",
             Self::ReadBack => "read_back",
+            Self::AlarmTested => "alarm_tested",
             Self::HeldByPerson => "held_by_person",
             Self::StopsByItself => "stops_by_itself",
             Self::Battery => "battery",

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::alarm::Cause;
+use crate::alarm::{Alarm, Cause};
 use crate::governor::{Entry, Interlock, Refusal};
 use crate::model::area::{AreaCode, Place, Side};
 use crate::model::capability::RateBasis;
@@ -20,7 +20,7 @@ use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
 use crate::model::session::{Actor, SessionId};
 use crate::units::{
-    Centimetres, Level, Microcoulombs, Microseconds, Milliamps, Mono, RawSpeed, duration_micros,
+    Centimetres, Level, Microcoulombs, Microseconds, Milliamps, Mono, RawForce, RawSpeed, duration_micros,
 };
 
 /// Version of the entry shapes.
@@ -268,6 +268,12 @@ pub struct HeadStep {
     /// Person declared as holding the gun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
+    /// Its own button may start it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_at_device: bool,
+    /// Not pressed harder than this, in the gun's own numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_max_raw: Option<u32>,
 }
 
 /// What touches the client, as recorded.
@@ -335,6 +341,8 @@ impl From<&Step> for HeadStep {
             target: step.target.into(),
             duration_us: duration_micros(step.duration),
             held_by: step.held_by.clone(),
+            start_at_device: step.start_at_device,
+            force_max_raw: step.force_max.map(RawForce::raw),
         }
     }
 }
@@ -660,29 +668,9 @@ const fn rate_basis_word(basis: RateBasis) -> &'static str {
     }
 }
 
-/// Every cause of an alarm, to find one by its code.
-const CAUSES: [Cause; 16] = [
-    Cause::StopUnconfirmed,
-    Cause::Mismatch,
-    Cause::LinkLost,
-    Cause::LeadOff,
-    Cause::DeviceFault,
-    Cause::StartedAtDevice,
-    Cause::RaisedAtDevice,
-    Cause::StoppedAtDevice,
-    Cause::OperatorGone,
-    Cause::OperatorAbsent,
-    Cause::RecordFailing,
-    Cause::Uncertain,
-    Cause::Defect,
-    Cause::Battery,
-    Cause::GuardGone,
-    Cause::Suspended,
-];
-
 /// Returns the cause of an alarm by its recorded code; `None` for one that a later version wrote.
 pub fn cause(code: &str) -> Option<Cause> {
-    CAUSES.into_iter().find(|cause| cause.code() == code)
+    Cause::ALL.into_iter().find(|cause| cause.code() == code)
 }
 
 /// Totals of one step at one place, as recorded in a seal. Truth lies between every `min` and its `max`.
@@ -813,6 +801,15 @@ pub enum Why {
         /// How much longer, µs.
         left_us: u64,
     },
+    /// Stopped three times within ten minutes for the same cause.
+    LockedOut {
+        /// Which unit.
+        device: u8,
+        /// Code of the cause.
+        cause: String,
+        /// How much longer, µs.
+        left_us: u64,
+    },
     /// Below the smallest that runs.
     BelowFloor {
         /// Asked.
@@ -904,6 +901,11 @@ impl From<&Refusal> for Why {
             Refusal::NotProven { device } => Self::NotProven { device: device.0 },
             Refusal::State { why } => Self::State { why: (*why).to_owned() },
             Refusal::Locked { left } => Self::Locked { left_us: duration_micros(*left) },
+            Refusal::LockedOut { device, cause, left } => Self::LockedOut {
+                device: device.0,
+                cause: cause.code().to_owned(),
+                left_us: duration_micros(*left),
+            },
             Refusal::BelowFloor { asked, floor } => {
                 Self::BelowFloor { asked: (*asked).into(), floor: (*floor).into() }
             }
@@ -947,6 +949,7 @@ const fn interlock_word(interlock: Interlock) -> &'static str {
         Interlock::GuardPresent => "guard_present",
         Interlock::GuardHolds => "guard_holds",
         Interlock::ReadBack => "read_back",
+        Interlock::AlarmTested => "alarm_tested",
         Interlock::HeldByPerson => "held_by_person",
         Interlock::StopsByItself => "stops_by_itself",
         Interlock::Battery => "battery",
@@ -1045,6 +1048,11 @@ pub enum AtUnit {
         /// How much.
         to: Amount,
     },
+    /// Changed where its own button may.
+    Changed {
+        /// How much.
+        to: Amount,
+    },
 }
 
 impl From<OwnButton> for AtUnit {
@@ -1054,6 +1062,31 @@ impl From<OwnButton> for AtUnit {
             OwnButton::Stopped => Self::Stopped {},
             OwnButton::Lowered(to) => Self::Lowered { to: to.into() },
             OwnButton::Raised(to) => Self::Raised { to: to.into() },
+            OwnButton::Changed(to) => Self::Changed { to: to.into() },
+        }
+    }
+}
+
+/// An alarm that was seen, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenAlarm {
+    /// Code of the cause.
+    pub cause: String,
+    /// Unit, when one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<u8>,
+    /// Output, when one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<u8>,
+}
+
+impl From<&Alarm> for SeenAlarm {
+    fn from(alarm: &Alarm) -> Self {
+        Self {
+            cause: alarm.cause.code().to_owned(),
+            device: alarm.device.map(|device| device.0),
+            channel: alarm.channel.map(|channel| channel.0),
         }
     }
 }
@@ -1206,6 +1239,16 @@ pub enum Body {
         channel: Option<u8>,
         raised: bool,
     },
+    /// A person has seen alarms; `quiet_us` 0: they sound on.
+    AlarmsSeen { by: By, alarms: Vec<SeenAlarm>, quiet_us: u64 },
+    /// Whether the box can sound an alarm: `untested`, `heard`, `log`, `failing`.
+    AlarmOutput { state: String },
+    /// A person has tried the alarm: which player, and whether every sound was heard.
+    AlarmTest { by: By, player: String, heard: bool },
+    /// A unit was stopped three times within ten minutes for the same cause.
+    LockedOut { device: u8, cause: String, left_us: u64 },
+    /// A gun was pressed too hard for so long that something was done.
+    Force { step: u8, force_raw: u32, max_raw: u32, to: Amount },
     /// The operator's lease.
     Lease { alive: bool },
     /// Something that should not be.
@@ -1399,6 +1442,20 @@ impl From<&Entry> for Body {
                 channel: alarm.channel.map(|channel| channel.0),
                 raised: *raised,
             },
+            Entry::AlarmsSeen { by, alarms, quiet } => Self::AlarmsSeen {
+                by: by.into(),
+                alarms: alarms.iter().map(SeenAlarm::from).collect(),
+                quiet_us: duration_micros(*quiet),
+            },
+            Entry::AlarmOutput { state } => Self::AlarmOutput { state: state.word().to_owned() },
+            Entry::LockedOut { device, cause, left } => Self::LockedOut {
+                device: device.0,
+                cause: cause.code().to_owned(),
+                left_us: duration_micros(*left),
+            },
+            Entry::Force { step, force, max, to } => {
+                Self::Force { step: *step, force_raw: force.raw(), max_raw: max.raw(), to: (*to).into() }
+            }
             Entry::Lease { alive } => Self::Lease { alive: *alive },
             Entry::Anomaly { device, what } => Self::Anomaly { device: device.0, what: what.clone() },
         }

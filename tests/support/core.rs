@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use doseward::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use doseward::governor::{
-    Act, Cleared, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings,
-    StepState,
+    Act, AlarmOutput, Cleared, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId,
+    Seq, Settings, StepState,
 };
 use doseward::model::command::{DeviceId, Generation, Intensity};
 use doseward::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
@@ -134,6 +134,7 @@ impl Core {
     pub fn run(&mut self, dir: &Path, span: Duration) -> PathBuf {
         self.input(Input::Guard { present: true });
         self.input(Input::ClockSane(true));
+        self.input(Input::AlarmOutput(AlarmOutput::Logged));
         self.input(Input::Record(RecordHealth::Healthy));
         for unit in 0..self.units.len() {
             self.link(unit, true);
