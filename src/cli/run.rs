@@ -80,12 +80,17 @@ impl Run {
             // It has been said already.
             Ok(Ended::Died) => Outcome::Failed,
             Err(error) => {
-                say(&format!("{}.", chain(&error)));
+                let untouched = match error {
+                    GuardError::Journal { .. } | GuardError::Control(_) => " No device was touched.",
+                    GuardError::Simulators { .. } | GuardError::Start { .. } => "",
+                };
+                say(&format!("{}.{untouched}", chain(&error)));
                 match error {
                     // They have said themselves what is wrong with their files.
                     GuardError::Simulators { code: Some(code), .. } => Outcome::Code(code.max(1)),
                     GuardError::Simulators { code: None, .. }
                     | GuardError::Start { .. }
+                    | GuardError::Journal { .. }
                     | GuardError::Control(_) => Outcome::Failed,
                 }
             }

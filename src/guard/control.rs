@@ -44,13 +44,18 @@ pub struct Place {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another doseward answers there.
-    #[error("another doseward runs here and answers at {0}")]
-    InUse(PathBuf),
+    #[error("another doseward (process {holder}) runs here and answers at {}", path.display())]
+    InUse {
+        /// Its control socket.
+        path: PathBuf,
+        /// Its process; 0 when the system does not say.
+        holder: i32,
+    },
     /// Something else has that name.
-    #[error("{0} is not a socket; remove it")]
+    #[error("{} is not a socket; remove it", .0.display())]
     NotASocket(PathBuf),
     /// The system refused.
-    #[error("the control socket {path} cannot be made")]
+    #[error("the control socket {} cannot be made", path.display())]
     Refused {
         /// Its path.
         path: PathBuf,
@@ -97,10 +102,14 @@ impl Control {
         let refused = |source| ControlError::Refused { path: path.clone(), source };
         match std::fs::symlink_metadata(&path) {
             Ok(there) if !there.file_type().is_socket() => return Err(ControlError::NotASocket(path)),
-            Ok(_) if std::os::unix::net::UnixStream::connect(&path).is_ok() => {
-                return Err(ControlError::InUse(path));
-            }
-            Ok(_) => std::fs::remove_file(&path).map_err(refused)?,
+            Ok(_) => match std::os::unix::net::UnixStream::connect(&path) {
+                Ok(other) => {
+                    let peer = rustix::net::sockopt::socket_peercred(&other);
+                    let holder = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+                    return Err(ControlError::InUse { path, holder });
+                }
+                Err(_) => std::fs::remove_file(&path).map_err(refused)?,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(refused(error)),
         }
@@ -283,7 +292,8 @@ mod tests {
         let place = Place { path: dir.path().join("control.sock"), shared: false };
         drop(std::os::unix::net::UnixListener::bind(&place.path).unwrap());
         let control = Control::open(&place).unwrap();
-        assert!(matches!(Control::open(&place), Err(ControlError::InUse(_))));
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert!(matches!(Control::open(&place), Err(ControlError::InUse { holder, .. }) if holder == own));
         drop(control);
         assert!(!place.path.exists());
         std::fs::write(&place.path, "x").unwrap();

@@ -120,6 +120,15 @@ pub enum GuardError {
         /// Their exit code, when they ended: 3 is a bad file.
         code: Option<u8>,
     },
+    /// The journal cannot be written.
+    #[error("the guard's journal in {} cannot be written", path.display())]
+    Journal {
+        /// The data directory.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
     /// There is no control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -144,7 +153,8 @@ async fn supervise(launch: &Launch, terminal: Option<&Terminal>) -> Result<Ended
     let mut signals = Signals::take().map_err(|source| GuardError::Start { what: "signals", source })?;
     let clock = Clock::start();
     let journal = Journal::open(&launch.data, clock.clone());
-    let journal = journal.map_err(|source| GuardError::Start { what: "the guard's journal", source })?;
+    let path = launch.data.clone();
+    let journal = journal.map_err(|source| GuardError::Journal { path, source })?;
     let control = Control::open(&launch.control)?;
     let mut simulators = Simulators::start(launch)?;
     let ready = tokio::select! {
