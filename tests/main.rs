@@ -16,6 +16,7 @@
 
 mod architecture;
 mod bluez;
+mod budgets;
 mod cli;
 mod crash;
 mod faults;
