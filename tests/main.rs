@@ -22,6 +22,7 @@ mod cli;
 mod crash;
 mod electrical;
 mod faults;
+mod guard;
 mod hazards;
 mod interlocks;
 mod laws;

@@ -1261,8 +1261,32 @@ pub enum Body {
         intent: Option<u64>,
         dose: Box<DoseBody>,
     },
+    /// What the guard process did when the daemon died or hung; recovery takes it from the guard's journal.
+    Guard {
+        /// Why, as a code.
+        why: String,
+        /// Why, in words.
+        said: String,
+        /// When it took over.
+        at_us: u64,
+        units: Vec<GuardUnit>,
+    },
     /// Last entry of a session.
     Seal { reason: SealReason, entries: u64, totals: Vec<Total> },
+}
+
+/// One unit that the guard process stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardUnit {
+    /// Its label.
+    pub unit: String,
+    /// Its first stop was written then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_stop_us: Option<u64>,
+    /// A reply proved the stop then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed_us: Option<u64>,
 }
 
 impl Body {
