@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 usage, 3 bad file, 4 record damaged.
 
 mod autopilot;
+mod certify;
 mod check;
 mod daemon;
 mod keys;
