@@ -51,6 +51,12 @@ pub struct SquareCentimetres {
     square_millimetres: u32,
 }
 
+/// Distance on the body in centimetres, exact to 1 mm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Centimetres {
+    millimetres: u32,
+}
+
 /// An instant: microseconds on a monotonic clock since the process's time origin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mono {
@@ -110,6 +116,7 @@ const CHARGE: Spelling = Spelling { units: &[("uC", 6), ("µC", 6)], expected: "
 const SPEED: Spelling = Spelling { units: &[("raw", 0)], expected: "raw", example: "1200 raw" };
 const LEVEL: Spelling = Spelling { units: &[("level", 0)], expected: "level", example: "1 level" };
 const AREA: Spelling = Spelling { units: &[("cm2", 2), ("cm²", 2)], expected: "cm2", example: "25 cm2" };
+const DISTANCE: Spelling = Spelling { units: &[("cm", 1), ("mm", 0)], expected: "cm", example: "12 cm" };
 const TIME: Spelling =
     Spelling { units: &[("s", 6), ("ms", 3), ("min", 6)], expected: "s, ms or min", example: "30 s" };
 
@@ -310,6 +317,18 @@ impl SquareCentimetres {
     }
 }
 
+impl Centimetres {
+    /// Returns the distance of `millimetres` mm.
+    pub const fn from_millimetres(millimetres: u32) -> Self {
+        Self { millimetres }
+    }
+
+    /// Returns the distance in mm.
+    pub const fn millimetres(self) -> u32 {
+        self.millimetres
+    }
+}
+
 impl Mono {
     /// The time origin of the process.
     pub const ORIGIN: Self = Self { micros: 0 };
@@ -471,6 +490,25 @@ impl FromStr for SquareCentimetres {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         AREA.parse_u32(text).map(Self::from_square_millimetres)
+    }
+}
+
+impl fmt::Display for Centimetres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        DISTANCE.write(f, u64::from(self.millimetres))
+    }
+}
+
+impl FromStr for Centimetres {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        DISTANCE.parse(text).and_then(|(value, _)| {
+            let millimetres = u32::try_from(value);
+            millimetres
+                .map(Self::from_millimetres)
+                .map_err(|_| UnitError::TooLarge { found: text.to_owned() })
+        })
     }
 }
 

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use doseward::record::store::Reader;
 use tempfile::TempDir;
 
-use crate::support::process::{Running, doseward, gone, in_parallel, printed, said, signal, text};
+use crate::support::process::{
+    Running, data, doseward, gone, in_parallel, judged, printed, said, signal, text,
+};
 
 const PLAN: &str = r#"
 schema = 1
@@ -315,4 +318,36 @@ fn a_defect_of_doseward_stops_the_units_and_is_said_plainly() {
         // The gun has no time-out of its own and would run on; its step lasts 10 s.
         assert!(after < Duration::from_secs(7), "{unit}: {after:?}: {said}");
     }
+}
+
+/// SR-25: a pair of the plan runs at the same time, at the distance that it states, and record and truth agree.
+#[test]
+fn sr_25_a_pair_of_the_plan_runs_at_the_same_time_and_its_distance_is_on_record() {
+    let room = tempfile::tempdir().unwrap();
+    let plan = room.path().join("plan.toml");
+    let written = std::fs::read_to_string(data("plans/both-at-once.toml")).unwrap();
+    std::fs::write(&plan, written.replace("\"60 s\"", "\"8 s\"")).unwrap();
+    let (given, truth) = (room.path().join("data"), room.path().join("truth"));
+    let run = Running::start(&[
+        "run",
+        text(&plan),
+        "--sim",
+        "--unattended",
+        "--data",
+        text(&given),
+        "--truth",
+        text(&truth),
+    ]);
+    let (code, _, said) = run.over();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("15 cm from step 1"), "{said}");
+    let record = given.join("rehearsal");
+    let (sound, table) = judged(&record, &truth, &[]);
+    assert!(sound, "{table}");
+    let reader = Reader::open(&record).unwrap();
+    let session = reader.sessions().unwrap().pop().unwrap().session;
+    let doses = reader.doses(&session).unwrap();
+    let of = |device: u8| doses.iter().map(|it| &it.dose).filter(move |dose| dose.device.0 == device);
+    let at_once = of(0).any(|one| of(1).any(|other| one.from < other.until && other.from < one.until));
+    assert!(at_once, "both gave output at one time");
 }

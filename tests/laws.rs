@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use doseward::governor::{Act, Entry, Input, Output, RecordHealth, Verdict};
-use doseward::model::command::{Command, Generation, Intensity};
+use doseward::model::command::{Command, DeviceId, Generation, Intensity};
 use doseward::model::report::OwnButton;
 use doseward::model::session::Discomfort;
 use doseward::units::{Mono, RawSpeed};
@@ -37,6 +37,7 @@ enum Op {
     Disk(u64),
     Record(RecordHealth),
     Guard(bool),
+    Held(usize, bool),
     Clock(bool),
     Link(usize, bool),
     Silent(usize, bool),
@@ -74,6 +75,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => prop_oneof![Just(RecordHealth::Slow), Just(RecordHealth::Failing)].prop_map(Op::Record),
         3 => Just(Op::Record(RecordHealth::Healthy)),
         1 => any::<bool>().prop_map(Op::Guard),
+        1 => (0..2usize, any::<bool>()).prop_map(|(device, holds)| Op::Held(device, holds)),
         2 => Just(Op::Guard(true)),
         1 => any::<bool>().prop_map(Op::Clock),
         2 => Just(Op::Clock(true)),
@@ -149,6 +151,10 @@ fn act(bench: &mut Bench, op: &Op) {
         Op::Disk(ms) => bench.disk_delay = Duration::from_millis(ms),
         Op::Record(health) => drop(bench.input(Input::Record(health))),
         Op::Guard(present) => drop(bench.input(Input::Guard { present })),
+        Op::Held(device, holds) => {
+            let device = DeviceId(u8::try_from(device).unwrap());
+            drop(bench.input(Input::GuardHolds { device, holds }));
+        }
         Op::Clock(sane) => drop(bench.input(Input::ClockSane(sane))),
         Op::Link(device, up) => bench.link(device, up),
         Op::Silent(device, silent) => bench.units[device].silent = silent,

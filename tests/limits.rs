@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use doseward::governor::{Act, Refusal, Verdict, limits};
+use doseward::governor::{Act, Entry, Refusal, Verdict, limits};
+use doseward::model::area::{AreaCode, Place, Side};
 use doseward::model::command::Intensity;
 use doseward::model::limit::{LimitOwner, Limits};
-use doseward::model::plan::Plan;
+use doseward::model::plan::{Applicator, Plan};
 use doseward::model::session::Discomfort;
-use doseward::units::{Hertz, Milliamps, RawSpeed};
+use doseward::units::{Centimetres, Hertz, Milliamps, RawSpeed};
 
 use crate::support::bench::Bench;
 use crate::support::plans::{microamps, milliamps, raw, three_steps};
@@ -116,7 +117,6 @@ fn sr_08_the_tightest_of_every_combination_of_owners_wins() {
 /// SR-09, SR-10: the density of the smaller electrode binds, not that of the larger.
 #[test]
 fn sr_10_the_smallest_electrode_decides() {
-    use doseward::model::plan::Applicator;
     use doseward::units::{Microseconds, SquareCentimetres};
     let mut plan = with_owner(LimitOwner::Device);
     plan.steps[0].chain.get_mut(LimitOwner::Device).limits = Limits::default();
@@ -232,7 +232,7 @@ fn sr_04_units_that_cannot_stop_themselves_are_refused_or_held_by_a_person() {
 #[test]
 fn sr_19_steps_that_may_not_run_together_are_armed_one_after_the_other() {
     let mut plan = three_steps();
-    plan.together = vec![(1, 3)];
+    plan.together = Vec::new();
     let mut bench = Bench::ready(plan);
     bench.arm(1);
     bench.idle_answers();
@@ -243,6 +243,48 @@ fn sr_19_steps_that_may_not_run_together_are_armed_one_after_the_other() {
     bench.act(Act::StopStep { step: 3 });
     bench.pass(Duration::from_millis(100));
     bench.arm(2);
+}
+
+/// SR-25: percussion never works an area that is being stimulated; beside it, only at a measured 5 cm or more, logged.
+#[test]
+fn sr_25_percussion_beside_stimulation_needs_five_centimetres() {
+    for (distance, allowed) in [(None, false), (Some(49), false), (Some(50), true), (Some(150), true)] {
+        let mut plan = three_steps();
+        plan.beside[0].distance = distance.map(Centimetres::from_millimetres);
+        for (first, second) in [(1, 3), (3, 1)] {
+            let mut bench = Bench::ready(plan.clone());
+            bench.arm(first);
+            bench.idle_answers();
+            let request = bench.act(Act::Arm { step: second });
+            let verdict = bench.verdict(request).expect("an answer");
+            assert_eq!(matches!(verdict, Verdict::Granted { .. }), allowed, "{distance:?}: {verdict:?}");
+            assert_eq!(matches!(verdict, Verdict::Refused(Refusal::Distance { .. })), !allowed);
+            let logged = bench.entries().any(|(_, entry)| {
+                matches!(entry, Entry::Beside { step, other, distance: logged, .. }
+                    if (*step, *other) == (second, first) && Some(*logged) == plan.beside[0].distance)
+            });
+            assert_eq!(logged, allowed, "the distance is on record exactly when both run");
+        }
+    }
+    // One area: also where only an electrode lies there, and on the midline, which is both sides.
+    for (area, side) in [("calf", Side::Right), ("calf", Side::Midline), ("thigh", Side::Left)] {
+        let mut plan = three_steps();
+        plan.beside[0].steps = (2, 3);
+        plan.steps[2].place = Place { area: AreaCode::new(area), side };
+        if area == "thigh" {
+            let Applicator::Electrodes(pads) = &mut plan.steps[1].applicator else { panic!("electrodes") };
+            pads[1].area = AreaCode::new("thigh");
+        }
+        let mut bench = Bench::ready(plan);
+        bench.arm(2);
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: 3 });
+        let verdict = bench.verdict(request);
+        assert!(
+            matches!(verdict, Some(Verdict::Refused(Refusal::State { .. }))),
+            "{area} {side:?}: {verdict:?}"
+        );
+    }
 }
 
 /// SR-12, SR-43: what may have been given while nobody knew counts in the area's time; the area waits until it is settled.

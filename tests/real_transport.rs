@@ -753,9 +753,14 @@ async fn the_process_tells_its_places_takes_events_and_writes_the_truth() {
     let text = std::fs::read_to_string(&truth).unwrap();
     let lines: Vec<serde_json::Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let stimulator: Vec<(u64, u64)> = lines
-        .iter()
-        .filter(|line| line["unit"] == "P24 A")
+    let own =
+        |kind: &'static str| lines.iter().filter(move |line| line["unit"] == "P24 A" && line["kind"] == kind);
+    let heard: Vec<[&str; 4]> = own("heard")
+        .map(|line| ["endpoint", "bytes", "write", "link"].map(|key| line[key].as_str().unwrap()))
+        .collect();
+    let expected = ["010203", "000203", "010203"].map(|bytes| ["serial", bytes, "line", "plugged"]);
+    assert_eq!(heard, expected, "every write, as it arrived");
+    let stimulator: Vec<(u64, u64)> = own("delivered")
         .map(|line| (line["pulses"].as_u64().unwrap(), line["present"].as_u64().unwrap()))
         .collect();
     let mut changes = stimulator.clone();

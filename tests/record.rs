@@ -127,6 +127,7 @@ fn plan() -> Plan {
     };
     Plan {
         together: Vec::new(),
+        beside: Vec::new(),
         id: "knee-01".to_owned(),
         title: "Knee and low back, first visit".to_owned(),
         client: ClientCode::new("K-0417"),

@@ -49,6 +49,8 @@ pub enum Cause {
     Battery,
     /// The parent process is gone.
     GuardGone,
+    /// The parent process cannot stop a unit by itself any more.
+    GuardBlind,
     /// The machine slept.
     Suspended,
 }
@@ -78,6 +80,7 @@ impl Cause {
             | Self::RecordFailing
             | Self::Uncertain
             | Self::GuardGone
+            | Self::GuardBlind
             | Self::Suspended => Priority::Medium,
             Self::StoppedAtDevice | Self::Battery => Priority::Low,
         }
@@ -106,6 +109,7 @@ impl Cause {
             Self::Defect => "defect",
             Self::Battery => "battery",
             Self::GuardGone => "guard_gone",
+            Self::GuardBlind => "guard_blind",
             Self::Suspended => "suspended",
         }
     }
@@ -142,6 +146,9 @@ impl Cause {
             }
             Self::Battery => format!("The battery of {unit} is low."),
             Self::GuardGone => "The guard process is gone. Stop was sent to all units.".to_owned(),
+            Self::GuardBlind => {
+                format!("The guard process cannot reach {unit} any more. {unit} was told to stop.")
+            }
             Self::Suspended => "The box was asleep. All units were told to stop first.".to_owned(),
         }
     }
@@ -165,7 +172,9 @@ impl Cause {
             Self::Uncertain => "Ask the client what was felt and settle it before this area is used again.",
             Self::Defect => "Stop using this unit and report it.",
             Self::Battery => "Charge it before the next area.",
-            Self::GuardGone | Self::Suspended => "Check the client, then start again from zero.",
+            Self::GuardGone | Self::GuardBlind | Self::Suspended => {
+                "Check the client, then start again from zero."
+            }
         }
     }
 }

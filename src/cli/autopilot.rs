@@ -1,5 +1,5 @@
-//! The unattended operator of a rehearsal: reads back, arms each step in order, titrates to its target, waits for its
-//! end. Pure: a snapshot in, at most one request out. Never used with a real unit.
+//! The unattended operator of a rehearsal: reads back, arms each step in order (with those that the plan pairs with it),
+//! titrates to its target, waits for its end. Pure: a snapshot in, at most one request out. Never used with a real unit.
 //!
 //! ```text
 //!  read back -> (arm -> set target -> wait for the end) per step -> done
@@ -52,17 +52,23 @@ pub(crate) struct Autopilot {
     asking: bool,
     not_before: Mono,
     read_back: bool,
-    step: u8,
-    state: Option<StepState>,
-    since: Mono,
-    goal: Option<Intensity>,
-    reason: Option<String>,
-    resumed: u8,
-    resuming: bool,
+    /// The steps it operates: the first that is not over, and those that the plan pairs with it.
+    follows: Vec<Follow>,
     /// The unit whose stop has to be proven first, and since when it was so.
     unproven: Option<(DeviceId, Mono)>,
     /// Steps whose early end has been said.
     said: Vec<u8>,
+}
+
+/// What it knows of one step that it operates.
+#[derive(Debug)]
+struct Follow {
+    step: u8,
+    state: StepState,
+    since: Mono,
+    goal: Option<Intensity>,
+    reason: Option<String>,
+    resumed: u8,
 }
 
 impl Autopilot {
@@ -72,13 +78,7 @@ impl Autopilot {
             asking: false,
             not_before: Mono::ORIGIN,
             read_back: false,
-            step: 0,
-            state: None,
-            since: Mono::ORIGIN,
-            goal: None,
-            reason: None,
-            resumed: 0,
-            resuming: false,
+            follows: Vec::new(),
             unproven: None,
             said: Vec::new(),
         }
@@ -89,34 +89,48 @@ impl Autopilot {
         if let Some(generation) = snapshot.latched {
             return Next::GiveUp(format!("everything is stopped (stop {})", generation.0));
         }
-        let open = snapshot.steps.iter().find(|view| !matches!(view.state, StepState::Ended(_)));
-        let Some(view) = open else {
+        let open = |view: &&StepView| !matches!(view.state, StepState::Ended(_));
+        let Some(first) = snapshot.steps.iter().find(open) else {
             return Next::Over { incomplete: self.incomplete(snapshot) };
         };
-        if let Some(said) = self.ended_early(snapshot, view.number) {
+        if let Some(said) = self.ended_early(snapshot, first.number) {
             return Next::Say(said);
         }
-        self.follow(view, snapshot.at);
+        let beside = |view: &&StepView| {
+            view.number == first.number || self.plan.runs_beside(first.number, view.number)
+        };
+        let views: Vec<&StepView> = snapshot.steps.iter().filter(open).filter(beside).collect();
+        self.follow(&views, snapshot.at);
         if self.asking || snapshot.at < self.not_before {
             return Next::Wait;
         }
         if !self.read_back {
-            return self.ask(Act::ReadBack { client: self.plan.client.clone() });
+            return self.ask(None, Act::ReadBack { client: self.plan.client.clone() });
         }
+        let each = views.into_iter().map(|view| self.operate(view, snapshot.at));
+        let found: Vec<Next> = each.collect();
+        let next = found.into_iter().find(|next| *next != Next::Wait).unwrap_or(Next::Wait);
+        if let Next::Ask(act) = next {
+            let step = act.step();
+            return self.ask(step, act);
+        }
+        next
+    }
+
+    /// Returns what one step needs.
+    fn operate(&mut self, view: &StepView, now: Mono) -> Next {
         let step = view.number;
+        let Some(follow) = self.follows.iter_mut().find(|follow| follow.step == step) else {
+            return Next::Wait;
+        };
         match view.state {
-            StepState::Waiting => self.ask(Act::Arm { step }),
-            StepState::Armed => self.set(step),
-            StepState::Held if self.resuming => self.set(step),
-            StepState::Held => {
-                self.resumed = self.resumed.saturating_add(1);
-                if self.resumed > RESUMES_MAX {
-                    return Next::GiveUp(format!("step {step} was held {} times", self.resumed));
-                }
-                self.resuming = true;
-                self.ask(Act::Resume { step })
+            StepState::Waiting => Next::Ask(Act::Arm { step }),
+            StepState::Armed => follow.set(),
+            StepState::Held if follow.resumed >= RESUMES_MAX => {
+                Next::GiveUp(format!("step {step} was held {} times", RESUMES_MAX.saturating_add(1)))
             }
-            StepState::Arming | StepState::Finishing if self.is_stuck(snapshot.at) => {
+            StepState::Held => Next::Ask(Act::Resume { step }),
+            StepState::Arming | StepState::Finishing if now.since(follow.since) > STUCK_AFTER => {
                 Next::GiveUp(format!("step {step} makes no progress"))
             }
             StepState::Arming | StepState::Running | StepState::Finishing | StepState::Ended(_) => Next::Wait,
@@ -155,18 +169,26 @@ impl Autopilot {
     pub(crate) fn answered(&mut self, act: &Act, verdict: Option<&Verdict>, now: Mono) {
         self.asking = false;
         self.not_before = now.saturating_add(AGAIN_AFTER);
+        let follow = self.follows.iter_mut().find(|follow| Some(follow.step) == act.step());
         match verdict {
             Some(Verdict::Granted { .. }) => {
                 self.unproven = None;
                 self.read_back |= matches!(act, Act::ReadBack { .. });
+                if let (Some(follow), Act::Resume { .. }) = (follow, act) {
+                    follow.resumed = follow.resumed.saturating_add(1);
+                }
                 // The next snapshot shows what came of it.
                 self.not_before = now.saturating_add(AGAIN_AFTER / 5);
             }
             Some(Verdict::NeedsReason { .. }) => {
-                self.reason = Some("target of the plan, unattended rehearsal".to_owned());
+                if let Some(follow) = follow {
+                    follow.reason = Some("target of the plan, unattended rehearsal".to_owned());
+                }
             }
             Some(Verdict::Refused(Refusal::Limit { allowed, .. })) if !allowed.is_zero() => {
-                self.goal = Some(*allowed);
+                if let Some(follow) = follow {
+                    follow.goal = Some(*allowed);
+                }
             }
             Some(Verdict::Refused(Refusal::NotProven { device })) => {
                 self.unproven = Some(self.unproven.map_or((*device, now), |(_, since)| (*device, since)));
@@ -175,16 +197,20 @@ impl Autopilot {
         }
     }
 
-    fn follow(&mut self, view: &StepView, now: Mono) {
-        if view.number != self.step {
-            self.step = view.number;
-            self.goal = self.planned(view.number).map(|step| step.target);
-            (self.reason, self.resumed, self.resuming, self.state) = (None, 0, false, None);
-        }
-        if self.state != Some(view.state) {
-            self.resuming &= view.state == StepState::Held;
-            self.state = Some(view.state);
-            self.since = now;
+    fn follow(&mut self, views: &[&StepView], now: Mono) {
+        self.follows.retain(|follow| views.iter().any(|view| view.number == follow.step));
+        for view in views {
+            let known = self.follows.iter_mut().find(|follow| follow.step == view.number);
+            if let Some(follow) = known {
+                if follow.state != view.state {
+                    follow.state = view.state;
+                    follow.since = now;
+                }
+                continue;
+            }
+            let goal = self.planned(view.number).map(|step| step.target);
+            let (step, state) = (view.number, view.state);
+            self.follows.push(Follow { step, state, since: now, goal, reason: None, resumed: 0 });
         }
     }
 
@@ -192,31 +218,33 @@ impl Autopilot {
         self.plan.steps.iter().find(|step| step.number == number)
     }
 
-    fn is_stuck(&self, now: Mono) -> bool {
-        now.since(self.since) > STUCK_AFTER
-    }
-
-    fn set(&mut self, step: u8) -> Next {
-        match self.goal {
-            Some(intensity) => self.ask(Act::Set { step, intensity, reason: self.reason.clone() }),
-            None => Next::GiveUp(format!("the plan has no step {step}")),
-        }
-    }
-
-    /// Asks, unless the same state has refused for too long.
-    fn ask(&mut self, act: Act) -> Next {
+    /// Asks, unless the same state of that step has refused for too long.
+    fn ask(&mut self, step: Option<u8>, act: Act) -> Next {
+        let asked = self.follows.iter().find(|known| step.is_none_or(|step| step == known.step));
+        let (number, since) = asked.map_or((0, Mono::ORIGIN), |known| (known.step, known.since));
+        let name = self.name(number);
         if let Some((device, since)) = self.unproven
             && self.not_before.since(since) > UNPROVEN_AFTER
         {
             let unit = self.plan.devices.get(usize::from(device.0)).map_or("a unit", |unit| &unit.label);
-            let name = self.name(self.step);
             return Next::GiveUp(format!("{name} cannot follow while {unit} has not proven that it stopped"));
         }
-        if self.not_before.since(self.since) > STUCK_AFTER {
-            return Next::GiveUp(format!("{} was refused for a minute", self.name(self.step)));
+        if self.not_before.since(since) > STUCK_AFTER {
+            return Next::GiveUp(format!("{name} was refused for a minute"));
         }
         self.asking = true;
         Next::Ask(act)
+    }
+}
+
+impl Follow {
+    fn set(&self) -> Next {
+        match self.goal {
+            Some(intensity) => {
+                Next::Ask(Act::Set { step: self.step, intensity, reason: self.reason.clone() })
+            }
+            None => Next::GiveUp(format!("the plan has no step {}", self.step)),
+        }
     }
 }
 

@@ -97,6 +97,8 @@ struct Screen<'a> {
     closing: bool,
     /// Steps that a person has left by `n`.
     left: Vec<u8>,
+    /// The step that a person has turned to by `o`, beside the one that is due.
+    turned: Option<u8>,
 }
 
 type Asking = std::pin::Pin<Box<dyn Future<Output = (Act, Result<Verdict, Unanswered>)> + Send>>;
@@ -139,6 +141,7 @@ pub(crate) async fn operate(
         named: None,
         closing: false,
         left: Vec::new(),
+        turned: None,
     };
     screen.greet(&operator);
     let mut ended = pin!(supervisor.run());
@@ -201,7 +204,13 @@ fn columns() -> usize {
 /// The step that keys and the live line are about: a person stays on a step that was interrupted until it is completed
 /// or left by `n`, so that no key reaches other pads than the ones just looked at.
 fn present_step(snapshot: &Snapshot, left: &[u8], unattended: bool) -> u8 {
-    let over = |view: &StepView| match view.state {
+    let open = snapshot.steps.iter().find(|view| !is_over(view, left, unattended));
+    open.or(snapshot.steps.last()).map_or(0, |view| view.number)
+}
+
+/// Returns whether a step is over, for a person also when it was left.
+fn is_over(view: &StepView, left: &[u8], unattended: bool) -> bool {
+    match view.state {
         StepState::Ended(StopReason::Completed) => true,
         StepState::Ended(_) => unattended || left.contains(&view.number),
         StepState::Waiting => left.contains(&view.number),
@@ -210,9 +219,7 @@ fn present_step(snapshot: &Snapshot, left: &[u8], unattended: bool) -> u8 {
         | StepState::Running
         | StepState::Held
         | StepState::Finishing => false,
-    };
-    let open = snapshot.steps.iter().find(|view| !over(view));
-    open.or(snapshot.steps.last()).map_or(0, |view| view.number)
+    }
 }
 
 /// How long one key is a sign of presence, ms: until the question whether anybody is there has come and its time is
@@ -290,7 +297,11 @@ impl Screen<'_> {
             self.say("For discomfort ten press t. Nothing was taken from this 0.");
             return None;
         }
-        let number = present_step(snapshot, &self.left, false);
+        let number = self.present(snapshot);
+        if key == 'o' {
+            self.turn(number, snapshot);
+            return None;
+        }
         let leaves = snapshot.steps.iter().any(|view| {
             view.number == number && matches!(view.state, StepState::Waiting | StepState::Ended(_))
         });
@@ -322,6 +333,32 @@ impl Screen<'_> {
             Asked::Act(act) => return Some((act, None)),
         }
         None
+    }
+
+    /// Returns the step that keys and the live line are about.
+    fn present(&self, snapshot: &Snapshot) -> u8 {
+        let due = present_step(snapshot, &self.left, false);
+        let open = |view: &StepView| !is_over(view, &self.left, false);
+        let turned = self.turned.filter(|turned| self.plan.runs_beside(due, *turned));
+        let turned =
+            turned.filter(|turned| snapshot.steps.iter().any(|view| view.number == *turned && open(view)));
+        turned.unwrap_or(due)
+    }
+
+    /// Turns the keys to the other of two steps that the plan runs at the same time.
+    fn turn(&mut self, from: u8, snapshot: &Snapshot) {
+        let due = present_step(snapshot, &self.left, false);
+        let other =
+            |view: &&StepView| self.plan.runs_beside(due, view.number) && !is_over(view, &self.left, false);
+        let next =
+            if from == due { snapshot.steps.iter().find(other).map(|view| view.number) } else { Some(due) };
+        match next {
+            Some(next) => {
+                self.turned = Some(next);
+                self.say(&format!("Keys are for step {next} now. STOP ALL stops both."));
+            }
+            None => self.say("The plan runs nothing beside this step."),
+        }
     }
 
     fn asks_before(&self, step: u8, snapshot: &Snapshot) -> bool {
@@ -429,7 +466,8 @@ impl Screen<'_> {
             self.prompt(snapshot);
         }
         let unattended = matches!(operator, Operator::Unattended(_));
-        let number = present_step(snapshot, &self.left, unattended);
+        let number =
+            if unattended { present_step(snapshot, &self.left, true) } else { self.present(snapshot) };
         let line = words::live_line(self.plan, snapshot, number);
         let painted = if self.repaints {
             self.painted = true;

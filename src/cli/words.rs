@@ -17,7 +17,7 @@ use crate::units::Mono;
 pub(crate) const HELP: &str = "\
  + more   - less   h hold   r resume   space or s STOP ALL   n finish, then next   x stop this step
  0-9 discomfort, t is ten   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
- k alarms seen   q end the session (stops first)   ? this help
+ k alarms seen   o other step of the pair   q end the session (stops first)   ? this help
  The surest stop is at the client: lift the gun off and press its button; pull the stimulator's leads.";
 
 /// An uncertain interval that ends later than this after now has no end that the unit brings about soon by itself.
@@ -208,6 +208,9 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
     let said = match entry {
         Entry::ReadBack { client, .. } => format!("Identity agrees: {client}."),
         Entry::Armed { step, .. } => format!("{}: armed at zero.", place(plan, *step)),
+        Entry::Beside { step, other, distance, .. } => {
+            format!("{}: {distance} from {}.", place(plan, *step), place(plan, *other).to_lowercase())
+        }
         Entry::IntentVoid { why, .. } => format!("Nothing was raised. {why}"),
         Entry::Acted { step, what, to, .. } => format!("{}: {what}, now {to}.", place(plan, *step)),
         Entry::Stopped { step, reason, .. } => format!("{}: over, {}.", place(plan, *step), reason.words()),

@@ -19,6 +19,7 @@ use crate::model::command::DeviceId;
 use crate::model::plan::{ClientCode, Plan, PlannedDevice, Step};
 use crate::model::protocol::Protocol;
 
+mod beside;
 mod step;
 mod sums;
 
@@ -269,6 +270,7 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
     let client = root.required("client", text);
     let device_tables = root.tables("device", "device");
     let step_tables = root.tables("step", "step");
+    let beside_tables = root.tables("together", "pair");
     root.close();
     for (key, count, most) in
         [("device", device_tables.len(), DEVICES_MAX), ("step", step_tables.len(), STEPS_MAX)]
@@ -310,6 +312,7 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
     });
     let mut plan = Plan {
         together: Vec::new(),
+        beside: Vec::new(),
         id: head.id.value,
         title: head.title,
         client: ClientCode::new(client?.value),
@@ -317,6 +320,7 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
         steps: steps.into_iter().collect::<Option<_>>()?,
     };
     plan.together = step::together(&plan, knowledge, gathered);
+    plan.beside = beside::judge(&beside_tables, &plan)?;
     Some((plan, units))
 }
 

@@ -31,6 +31,10 @@ pub(crate) struct Wrong {
 }
 
 impl Wrong {
+    pub(crate) fn new(message: &str, label: &str) -> Self {
+        Self { message: message.to_owned(), label: label.to_owned(), help: None }
+    }
+
     /// Returns the same with another label.
     pub(crate) fn labelled(mut self, label: &str) -> Self {
         self.label = label.to_owned();

@@ -65,6 +65,13 @@ pub enum Input {
         /// It is.
         present: bool,
     },
+    /// Whether the guard process can stop a unit by its own way to it; answers `ForGuard::Hold`.
+    GuardHolds {
+        /// Which unit.
+        device: DeviceId,
+        /// It can.
+        holds: bool,
+    },
     /// Whether the wall clock agrees with the record.
     ClockSane(bool),
     /// The machine slept.

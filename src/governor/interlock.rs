@@ -107,6 +107,9 @@ impl Governor {
         if !unit.up || !self.is_fresh(index, now) {
             return Some(Refusal::Interlock(Interlock::LinkFresh));
         }
+        if !unit.held {
+            return Some(Refusal::Interlock(Interlock::GuardHolds));
+        }
         if !unit.ready && !unit.proven_zero() {
             return Some(Refusal::NotProven { device: step.device });
         }
@@ -138,6 +141,9 @@ impl Governor {
         let unit = self.unit(self.step(index)?.device)?;
         if !unit.up || !unit.ready || !self.is_fresh(index, now) {
             return Some(Refusal::Interlock(Interlock::LinkFresh));
+        }
+        if !unit.held {
+            return Some(Refusal::Interlock(Interlock::GuardHolds));
         }
         let run = self.runs.get(index)?;
         run.locked_until.filter(|until| now < *until).map(|until| Refusal::Locked { left: until.since(now) })

@@ -19,8 +19,12 @@ use crate::model::command::Intensity;
 use crate::model::limit::{LimitChain, LimitOwner, Limits};
 use crate::model::plan::{Step, Stimulation};
 use crate::model::protocol::Modality;
-use crate::units::{Hertz, Level, Microcoulombs, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
+use crate::units::{
+    Centimetres, Hertz, Level, Microcoulombs, Microseconds, Milliamps, RawSpeed, SquareCentimetres,
+};
 
+/// Percussion stays at least this far from an electrode that gives output (SR-25).
+pub const DISTANCE_MIN: Centimetres = Centimetres::from_millimetres(50);
 /// Phases of a pulse: biphasic symmetric.
 const PHASES: u128 = 2;
 /// Load for comparison, Ω.

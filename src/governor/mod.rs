@@ -26,9 +26,11 @@
 //! | `input`, `output`, `words` | what happens, what is ordered, how a refusal reads |
 //! | `limits` | ceilings, electrical limits, the chain |
 //! | `interlock` | what must hold to arm and to rise |
+//! | `beside` | what may run at the same time |
 //! | `request` | what people ask |
 //! | `report` | what drivers report |
 //! | `stop` | stop, hold, end of a step, reset |
+//! | `guard` | what the guard process must know |
 //! | `tick` | everything that time does |
 //! | `rise` | titration and program ramp |
 //! | `ledger`, `book` | what may have been given, and its entries |
@@ -44,7 +46,9 @@
     )
 )]
 
+mod beside;
 mod book;
+mod guard;
 pub mod input;
 mod interlock;
 mod ledger;
@@ -60,7 +64,7 @@ mod view;
 mod words;
 
 pub use input::{Act, Input, RecordHealth, Request, RequestId, Seq, Version};
-pub use output::{Cleared, Entry, Interlock, Output, Refusal, Verdict};
+pub use output::{Cleared, Entry, ForGuard, Interlock, Output, Refusal, Verdict};
 pub use view::{Phase, Snapshot, StepState, StepView, StopView, UnitView};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +140,8 @@ pub struct Governor {
     alarms: BTreeSet<Alarm>,
     verdicts: BTreeMap<RequestId, Option<Verdict>>,
     last_action: Mono,
+    /// Next sign of life to the guard, while it watches a unit.
+    beat_at: Option<Mono>,
 }
 
 impl Governor {
@@ -165,6 +171,7 @@ impl Governor {
             alarms: BTreeSet::new(),
             verdicts: BTreeMap::new(),
             last_action: now,
+            beat_at: None,
         }
     }
 
@@ -189,6 +196,7 @@ impl Governor {
             Input::Durable { seq } => self.became_durable(now, seq, out),
             Input::Record(health) => self.record_health(now, health, out),
             Input::Guard { present } => self.guard(now, present, out),
+            Input::GuardHolds { device, holds } => self.guard_holds(now, device, holds, out),
             Input::ClockSane(sane) => self.common.clock_sane = sane,
             Input::Suspended => self.suspended(now, out),
             Input::Close => self.close(now, out),

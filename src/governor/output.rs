@@ -10,7 +10,7 @@ use crate::model::limit::LimitOwner;
 use crate::model::plan::ClientCode;
 use crate::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
 use crate::model::session::{Actor, Discomfort, StopReason};
-use crate::units::Mono;
+use crate::units::{Centimetres, Mono};
 
 /// A value the governor has cleared. Its constructor is private to `governor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,44 @@ pub enum Output {
         /// Whether it came.
         raised: bool,
     },
+    /// Tell the guard process. Never from anywhere but here: its silence means that nothing advances.
+    Guard(ForGuard),
+}
+
+/// What the guard process is told (design 3.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForGuard {
+    /// Hand over the unit's stop script and the way to it. `Input::GuardHolds` answers.
+    Hold {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// The unit is about to be prepared: from here it must be stopped when nothing is heard.
+    Armed {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// Its output may go on until then.
+    Lease {
+        /// Which unit.
+        device: DeviceId,
+        /// End of the lease.
+        until: Mono,
+    },
+    /// It was ordered to zero; no lease runs any more.
+    Stopping {
+        /// Which unit.
+        device: DeviceId,
+    },
+    /// Nothing has to be stopped there any more.
+    Released {
+        /// Which unit.
+        device: DeviceId,
+        /// By proof of the unit; else a person stated it.
+        proven: bool,
+    },
+    /// Sign of life.
+    Beat,
 }
 
 /// Answer to a request.
@@ -174,6 +212,11 @@ pub enum Refusal {
         /// What, in words.
         what: String,
     },
+    /// Percussion beside a stimulated area, too near or without a measured distance.
+    Distance {
+        /// What the therapist entered in the plan.
+        entered: Option<Centimetres>,
+    },
     /// The unit cannot be driven.
     Unit {
         /// Why, in words.
@@ -201,6 +244,8 @@ pub enum Interlock {
     ClockSane,
     /// The guard process is alive.
     GuardPresent,
+    /// The guard process can stop the unit by its own way to it.
+    GuardHolds,
     /// The client's identity was read back.
     ReadBack,
     /// The gun has a person declared as holding it.
@@ -229,6 +274,17 @@ pub enum Entry {
         by: Actor,
         /// The unit's new epoch.
         epoch: Epoch,
+    },
+    /// A step begins beside another that is in use, at a distance that the therapist measured.
+    Beside {
+        /// Who armed it.
+        by: Actor,
+        /// The step that begins.
+        step: u8,
+        /// The step in use.
+        other: u8,
+        /// As the plan states it.
+        distance: Centimetres,
     },
     /// A rise is about to happen. Durable before its first byte.
     Intent {

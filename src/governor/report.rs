@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::alarm::Cause;
 use crate::governor::input::RecordHealth;
-use crate::governor::output::{Entry, Output, Refusal};
+use crate::governor::output::{Entry, ForGuard, Output, Refusal};
 use crate::governor::state::Stop;
 use crate::governor::stop::After;
 use crate::governor::{Governor, StepState, StopView};
@@ -230,6 +230,7 @@ impl Governor {
             StopProgress::Confirmed => {
                 unit.stop.view = StopView::Confirmed(after);
                 unit.saw_zero(now);
+                self.release(device, true, out);
                 self.zero_proven(now, device, tail, out);
             }
             StopProgress::Unconfirmed => {
@@ -360,6 +361,8 @@ impl Governor {
         };
         let changed = unit.up != up;
         unit.up = up;
+        // The way to a unit is the link's: each link is handed over anew.
+        unit.held = false;
         if up {
             unit.known = true;
             unit.last_alive = None;
@@ -371,6 +374,9 @@ impl Governor {
         if changed {
             self.append(now, Entry::Link { device, up }, out);
             self.bump();
+        }
+        if up && self.common.guard {
+            out.push(Output::Guard(ForGuard::Hold { device }));
         }
         if !up && self.in_use(device) {
             self.link_lost(now, device, out);
@@ -400,14 +406,6 @@ impl Governor {
         };
         if health == RecordHealth::Failing {
             self.alarm(now, Cause::RecordFailing, None, None, out);
-        }
-    }
-
-    pub(super) fn guard(&mut self, now: Mono, present: bool, out: &mut Vec<Output>) {
-        self.common.guard = present;
-        if !present {
-            self.hold_all(now, StopReason::Guard, out);
-            self.alarm(now, Cause::GuardGone, None, None, out);
         }
     }
 

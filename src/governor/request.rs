@@ -172,38 +172,20 @@ impl Governor {
             unit.epoch = Epoch(unit.epoch.0.saturating_add(1));
             unit.preparing = true;
             unit.prepared_at = now;
-            let command = Cleared::new(Command::Prepare { epoch: unit.epoch });
+            let epoch = unit.epoch;
+            self.hand_over(now, device, out);
+            let command = Cleared::new(Command::Prepare { epoch });
             out.push(Output::Drive { device, command });
         }
-        let epoch = unit.epoch;
+        let epoch = self.unit(device).map_or(Epoch(0), |unit| unit.epoch);
         if let Some(run) = self.runs.get_mut(index) {
             run.state = if in_epoch { StepState::Armed } else { StepState::Arming };
             run.delivered = None;
         }
+        self.note_beside(now, &by, index, out);
         self.append(now, Entry::Armed { step, by, epoch }, out);
         self.bump();
         Verdict::Granted { target: None }
-    }
-
-    /// Returns why this step must wait: for a step in use, or one whose output is not known to be over.
-    fn beside_another(&self, index: usize) -> Option<Refusal> {
-        let number = self.step(index)?.number;
-        let in_use = self.plan.steps.iter().zip(&self.runs).enumerate();
-        let (step, run) = in_use
-            .filter(|(other, (_, run))| *other != index && (run.is_live() || run.ledger.is_open()))
-            .map(|(_, beside)| beside)
-            .find(|(step, _)| {
-                let pair = (number.min(step.number), number.max(step.number));
-                !self.plan.together.contains(&pair)
-            })?;
-        let settled = self.unit(step.device).is_some_and(super::state::Unit::stop_settled);
-        Some(match (run.is_live(), settled) {
-            (true, _) => {
-                Refusal::State { why: "It must not run beside the step that is in use. End that one first." }
-            }
-            (false, true) => Refusal::State { why: "The step before it is still coming to rest. Ask again." },
-            (false, false) => Refusal::NotProven { device: step.device },
-        })
     }
 
     fn set(

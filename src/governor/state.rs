@@ -100,6 +100,10 @@ pub(crate) struct Unit {
     pub(crate) driven_until: Mono,
     /// Bytes that meant nothing so far.
     pub(crate) unintelligible: u64,
+    /// The guard process can stop it.
+    pub(crate) held: bool,
+    /// The guard process stops it when nothing is heard.
+    pub(crate) watched: bool,
 }
 
 /// The newest stop of a unit.
@@ -191,6 +195,8 @@ impl Unit {
             renew_at: None,
             driven_until: now,
             unintelligible: 0,
+            held: false,
+            watched: false,
         }
     }
 

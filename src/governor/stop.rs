@@ -4,7 +4,7 @@
 //! resumed from zero, an ended one has to be armed again, STOP ALL latches.
 
 use crate::alarm::{Alarm, Cause};
-use crate::governor::output::{Cleared, Entry, Interlock, Output, Refusal, Verdict};
+use crate::governor::output::{Cleared, Entry, ForGuard, Interlock, Output, Refusal, Verdict};
 use crate::governor::state::{Finish, Stop};
 use crate::governor::{Governor, StepState, StopView};
 use crate::model::command::{Command, CommandId, DeviceId, Generation, Intensity};
@@ -28,6 +28,9 @@ impl Governor {
         for device in self.devices() {
             self.order_stop(now, device, generation, out);
         }
+        for device in self.devices() {
+            out.push(Output::Guard(ForGuard::Stopping { device }));
+        }
         self.append(now, Entry::StopAll { by, reason, generation }, out);
         for device in self.devices() {
             self.settle_steps(now, device, None, After::End(reason), generation, out);
@@ -47,6 +50,7 @@ impl Governor {
     ) {
         let generation = self.next_generation();
         self.order_stop(now, device, generation, out);
+        out.push(Output::Guard(ForGuard::Stopping { device }));
         self.settle_steps(now, device, first, after, generation, out);
         self.doubt_if_silent(now, device, out);
         self.bump();
@@ -292,6 +296,7 @@ impl Governor {
             return Verdict::Refused(Refusal::State { why: "This unit answers; stop it from here." });
         }
         unit.stop.view = StopView::Stated;
+        self.release(device, false, out);
         self.append(now, Entry::StatedStopped { by, device }, out);
         self.clear_alarm(
             now,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::alarm::{Alarm, Cause};
 use crate::governor::input::RecordHealth;
-use crate::governor::output::{Cleared, Entry, Output, Refusal};
+use crate::governor::output::{Cleared, Entry, ForGuard, Output, Refusal};
 use crate::governor::rise::{self, Want};
 use crate::governor::stop::After;
 use crate::governor::{Governor, Phase, Seq, StepState, StopView, limits};
@@ -77,6 +77,7 @@ impl Governor {
         for device in self.devices() {
             self.tick_renewal(now, device, out);
         }
+        self.tick_guard(now, out);
     }
 
     /// Returns when `advance` must next be called with `Input::Tick`, if ever.
@@ -85,7 +86,7 @@ impl Governor {
         let steps = (0..self.runs.len()).filter_map(|index| self.step_deadline(index));
         let record = self.common.record_bad_since.filter(|_| self.any_live());
         let record = record.map(|since| since.saturating_add(RECORD_PATIENCE));
-        units.chain(steps).chain(self.common.lease_until).chain(record).min()
+        units.chain(steps).chain(self.common.lease_until).chain(record).chain(self.beat_at).min()
     }
 
     fn any_live(&self) -> bool {
@@ -531,6 +532,8 @@ impl Governor {
         let until = now.saturating_add(RENEW_FOR).min(lease);
         unit.renew_at = Some(now.saturating_add(RENEW_EVERY));
         unit.driven_until = unit.driven_until.max(until);
+        // The guard first: output never outlives what it knows.
+        out.push(Output::Guard(ForGuard::Lease { device, until }));
         out.push(Output::Renew { device, until });
     }
 
@@ -599,6 +602,7 @@ impl Governor {
             (Cause::OperatorGone, _) => self.common.lease_alive(now),
             (Cause::RecordFailing, _) => self.common.record == RecordHealth::Healthy,
             (Cause::GuardGone, _) => self.common.guard,
+            (Cause::GuardBlind, Some(device)) => self.unit(device).is_some_and(|unit| unit.held),
             (Cause::Uncertain, Some(device)) => !uncertain(device),
             (
                 Cause::StopUnconfirmed
@@ -617,6 +621,7 @@ impl Governor {
             }
             (
                 Cause::OperatorAbsent
+                | Cause::GuardBlind
                 | Cause::Suspended
                 | Cause::StopUnconfirmed
                 | Cause::Mismatch

@@ -40,6 +40,13 @@ impl fmt::Display for Refusal {
                 f.write_str("The record took longer than half a second, so nothing was raised. Ask again.")
             }
             Self::Pattern { what } => write!(f, "This step lies over a limit: {what}. Change the plan."),
+            Self::Distance { entered: None } => f.write_str(
+                "Percussion beside a stimulated area needs the measured distance: at least 5 cm, in [[together]] of the plan.",
+            ),
+            Self::Distance { entered: Some(entered) } => write!(
+                f,
+                "Percussion at {entered} from an area that is being stimulated is too near: at least 5 cm. End that step first."
+            ),
             Self::Unit { why } => write!(f, "The unit cannot be driven: {why}."),
             Self::NoSuchStep { step } => write!(f, "The plan has no step {step}."),
         }
@@ -71,6 +78,9 @@ impl Interlock {
             Self::ContactOk => "an electrode has lost contact; check the pads",
             Self::ClockSane => "the clock of the box is behind its record; the clinic lead must confirm it",
             Self::GuardPresent => "the guard process is not running; start doseward again",
+            Self::GuardHolds => {
+                "the guard process cannot reach the unit yet; wait, or check its cable or radio"
+            }
             Self::ReadBack => "the client's identity has not been read back; ask name or birth date",
             Self::HeldByPerson => "nobody is named as holding the gun; name the person in the plan",
             Self::StopsByItself => "this stimulator does not stop by itself when it hears nothing",
@@ -87,6 +97,7 @@ impl Interlock {
             Self::ContactOk => "contact_ok",
             Self::ClockSane => "clock_sane",
             Self::GuardPresent => "guard_present",
+            Self::GuardHolds => "guard_holds",
             Self::ReadBack => "read_back",
             Self::HeldByPerson => "held_by_person",
             Self::StopsByItself => "stops_by_itself",

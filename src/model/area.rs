@@ -60,6 +60,25 @@ pub struct Place {
     pub side: Side,
 }
 
+impl Side {
+    /// Returns the sides of the body that are meant: the midline and both together count on each.
+    pub const fn halves(self) -> &'static [Self] {
+        match self {
+            Self::Left => &[Self::Left],
+            Self::Right => &[Self::Right],
+            Self::Midline | Self::Bilateral => &[Self::Left, Self::Right],
+        }
+    }
+}
+
+impl Place {
+    /// Returns whether both lie on one area of one half of the body.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let shares = |half: &Side| other.side.halves().contains(half);
+        self.area == other.area && self.side.halves().iter().any(shares)
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.area, self.side.word())

@@ -11,7 +11,7 @@ use crate::model::capability::Capability;
 use crate::model::command::{Channel, DeviceId, Intensity};
 use crate::model::limit::{LimitChain, Limits};
 use crate::model::protocol::{Modality, ProtocolId};
-use crate::units::{Microseconds, SquareCentimetres};
+use crate::units::{Centimetres, Microseconds, SquareCentimetres};
 
 /// Pseudonym of a client; all that the dose record needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,17 @@ pub struct Plan {
     /// Pairs of step numbers that may give output at the same time; every other pair is run one after the other.
     /// Two stimulation channels are four electrodes: each cross pair must be an allowed path (SR-19).
     pub together: Vec<(u8, u8)>,
+    /// Pairs of steps that are meant to run at the same time. Percussion beside stimulation needs the distance (SR-25).
+    pub beside: Vec<Beside>,
+}
+
+/// Two steps that are meant to run at the same time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Step numbers, the smaller first.
+    pub steps: (u8, u8),
+    /// Between the gun's area and the nearest electrode, as the therapist measured it; two stimulations need none.
+    pub distance: Option<Centimetres>,
 }
 
 /// One unit a plan uses.
@@ -150,5 +161,29 @@ impl Applicator {
             Self::Attachment(_) => None,
             Self::Electrodes(pair) => pair.iter().map(|electrode| electrode.contact).min(),
         }
+    }
+}
+
+impl Plan {
+    /// Returns whether two steps are meant to run at the same time.
+    pub fn runs_beside(&self, one: u8, other: u8) -> bool {
+        self.beside.iter().any(|beside| beside.steps == (one.min(other), one.max(other)))
+    }
+}
+
+impl Step {
+    /// Returns every place that the step touches: where its dose is booked, and where its electrodes lie.
+    pub fn touches(&self) -> Vec<Place> {
+        let mut places = vec![self.place.clone()];
+        if let Applicator::Electrodes(pair) = &self.applicator {
+            places.extend(pair.iter().map(|pad| Place { area: pad.area.clone(), side: pad.side }));
+        }
+        places
+    }
+
+    /// Returns whether the step works where the other one does.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let theirs = other.touches();
+        self.touches().iter().any(|ours| theirs.iter().any(|place| place.overlaps(ours)))
     }
 }

@@ -19,7 +19,9 @@ use crate::model::plan::{Applicator, ClientCode, Electrode, Plan, PlannedDevice,
 use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
 use crate::model::session::{Actor, SessionId};
-use crate::units::{Level, Microcoulombs, Microseconds, Milliamps, Mono, RawSpeed, duration_micros};
+use crate::units::{
+    Centimetres, Level, Microcoulombs, Microseconds, Milliamps, Mono, RawSpeed, duration_micros,
+};
 
 /// Version of the entry shapes.
 pub const VERSION: u32 = 1;
@@ -824,6 +826,12 @@ pub enum Why {
         /// What, in words.
         what: String,
     },
+    /// Percussion beside stimulation, too near or at no measured distance.
+    Distance {
+        /// Entered, mm.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entered_mm: Option<u32>,
+    },
     /// The unit cannot be driven.
     Unit {
         /// Why, in words.
@@ -858,6 +866,9 @@ impl From<&Refusal> for Why {
             Refusal::Stale => Self::Stale {},
             Refusal::TooSlow => Self::TooSlow {},
             Refusal::Pattern { what } => Self::Pattern { what: what.clone() },
+            Refusal::Distance { entered } => {
+                Self::Distance { entered_mm: entered.map(Centimetres::millimetres) }
+            }
             Refusal::Unit { why } => Self::Unit { why: why.clone() },
             Refusal::NoSuchStep { step } => Self::NoSuchStep { step: *step },
         }
@@ -872,6 +883,7 @@ const fn interlock_word(interlock: Interlock) -> &'static str {
         Interlock::ContactOk => "contact_ok",
         Interlock::ClockSane => "clock_sane",
         Interlock::GuardPresent => "guard_present",
+        Interlock::GuardHolds => "guard_holds",
         Interlock::ReadBack => "read_back",
         Interlock::HeldByPerson => "held_by_person",
         Interlock::StopsByItself => "stops_by_itself",
@@ -1031,6 +1043,8 @@ pub enum Body {
     ReadBack { by: By, client: String },
     /// A step was armed.
     Armed { step: u8, by: By, epoch: u32 },
+    /// A step begins beside another.
+    Beside { by: By, step: u8, other: u8, distance_mm: u32 },
     /// A rise is about to happen.
     Intent {
         request: u64,
@@ -1167,12 +1181,19 @@ impl From<&SessionHead> for Body {
 }
 
 impl From<&Entry> for Body {
+    #[expect(clippy::too_many_lines, reason = "a table: one arm per kind of entry")]
     fn from(entry: &Entry) -> Self {
         match entry {
             Entry::ReadBack { by, client } => {
                 Self::ReadBack { by: by.into(), client: client.as_str().to_owned() }
             }
             Entry::Armed { step, by, epoch } => Self::Armed { step: *step, by: by.into(), epoch: epoch.0 },
+            Entry::Beside { by, step, other, distance } => Self::Beside {
+                by: by.into(),
+                step: *step,
+                other: *other,
+                distance_mm: distance.millimetres(),
+            },
             Entry::Intent { request, by, step, device, channel, from, to, limit, reason } => Self::Intent {
                 request: request.0,
                 by: by.into(),

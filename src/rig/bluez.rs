@@ -38,7 +38,7 @@ use super::devices::{Flag, Radio, RadioDevice};
 use super::truth::Account;
 use crate::clock::Clock;
 use crate::model::packet::Endpoint;
-use crate::sim::link::{Carried, LinkFaults, Moved, Unit};
+use crate::sim::link::{Arrival, Carried, LinkFaults, Moved, Unit, Way};
 use crate::sim::world::{Objects, RadioEvent, WorldEvent};
 use crate::units::Mono;
 use tree::{
@@ -107,6 +107,8 @@ struct Device {
     known: bool,
     /// Whether the GATT objects are there.
     objects: bool,
+    /// Whether a disconnect was asked for that has not taken the link down yet.
+    closing: bool,
     /// Whether it was ever connected: the first time gives no signal.
     was_connected: bool,
     /// Grows with every loss of the link, so that what was planned before is forgotten.
@@ -125,6 +127,17 @@ enum LinkState {
     Down,
     Connected,
     Ready,
+}
+
+impl LinkState {
+    /// Returns its word in the truth file.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Connected => "connected",
+            Self::Ready => "ready",
+        }
+    }
 }
 
 /// An unanswered write with response.
@@ -319,6 +332,7 @@ impl Bluez {
             in_reach: true,
             known: false,
             objects: false,
+            closing: false,
             was_connected: false,
             generation: 0,
             faults: Faults::default(),
@@ -372,7 +386,7 @@ impl Bluez {
         let stuck = device.writes.values().any(|write| write.until <= now);
         for moved in moved {
             match moved {
-                Moved::Heard(tag) => self.answered(index, tag).await,
+                Moved::Heard(arrival) => self.heard(index, now, &arrival).await,
                 Moved::Sent { endpoint: Endpoint::Characteristic(uuid), bytes } => {
                     self.notify(index, uuid, bytes).await;
                 }
@@ -758,6 +772,7 @@ impl Bluez {
                 if device.link == LinkState::Down {
                     return Err(Refusal("org.bluez.Error.NotConnected", "Not Connected"));
                 }
+                device.closing = true;
                 let (generation, after) = (device.generation, device.faults.disconnect_after);
                 self.plan_after(after, Later::Disconnect { device: index, generation, call: call.clone() });
                 Ok(Reply::Later)
@@ -841,6 +856,7 @@ impl Bluez {
             return;
         }
         device.link = LinkState::Down;
+        device.closing = false;
         device.unit.disconnect(now);
         device.holds.clear();
         let path = device.path.clone();
@@ -935,6 +951,7 @@ impl Bluez {
         device.generation = device.generation.saturating_add(1);
         device.unit.disconnect(now);
         (device.link, device.in_reach, device.known) = (LinkState::Down, false, false);
+        device.closing = false;
         device.connecting = None;
         device.writes.clear();
         device.holds.clear();
@@ -1041,14 +1058,16 @@ impl Bluez {
         if !request {
             // A command that the characteristic does not offer is accepted here and ignored by the peer.
             if flags.contains(&Flag::WriteWithoutResponse) {
-                device.unit.write(now, Duration::ZERO, Carried { endpoint, bytes, tag: None });
+                let message = Carried { endpoint, bytes, way: Way::Command, tag: None };
+                device.unit.write(now, Duration::ZERO, message);
             }
             return Ok(Reply::Nothing);
         }
         let until = now.saturating_add(ANSWER_WITHIN);
         device.writes.insert(path.to_owned(), Pending { call: call.clone(), tag, until });
         if !device.faults.write_silent {
-            device.unit.write(now, device.faults.write_slow, Carried { endpoint, bytes, tag: Some(tag) });
+            let message = Carried { endpoint, bytes, way: Way::Request, tag: Some(tag) };
+            device.unit.write(now, device.faults.write_slow, message);
         }
         self.count = self.count.saturating_add(1);
         Ok(Reply::Later)
@@ -1070,13 +1089,19 @@ impl Bluez {
         };
         if bytes.len() <= VALUE_MAX {
             let endpoint = Endpoint::Characteristic(uuid);
-            device.unit.write(now, Duration::ZERO, Carried { endpoint, bytes, tag: None });
+            let message = Carried { endpoint, bytes, way: Way::Acquired, tag: None };
+            device.unit.write(now, Duration::ZERO, message);
         }
     }
 
-    /// The peer acknowledged the write with this tag.
-    async fn answered(&mut self, index: usize, tag: u64) {
+    /// The peer has a message; it acknowledges one that was written with response.
+    async fn heard(&mut self, index: usize, now: Mono, arrival: &Arrival) {
         let Some(device) = self.devices.get_mut(index) else {
+            return;
+        };
+        let link = if device.closing { "closing" } else { device.link.word() };
+        device.account.heard(now, arrival, link);
+        let Some(tag) = arrival.message.tag else {
             return;
         };
         let path = device.writes.iter().find(|(_, write)| write.tag == tag).map(|(path, _)| path.clone());

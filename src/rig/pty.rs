@@ -23,13 +23,16 @@ use super::truth::Account;
 use crate::clock::Clock;
 use crate::model::packet::Endpoint;
 use crate::sim::SimDevice;
-use crate::sim::link::{Carried, Moved, Unit};
+use crate::sim::link::{Carried, Moved, Unit, Way};
 use crate::sim::world::WorldEvent;
 use crate::units::Mono;
 
 /// How often the exclusive mark that a killed host leaves is cleared. On a real port the last close does that; here
 /// the rig's own descriptor keeps the terminal open.
 const CLEAR_EXCLUSIVE_EVERY: Duration = Duration::from_secs(1);
+
+/// The link of a serial unit that hears anything, in the truth file.
+const LINK: &str = "plugged";
 
 /// A plugged-in port.
 #[derive(Debug)]
@@ -162,8 +165,13 @@ impl SerialUnit {
             self.event(now, event);
         }
         for moved in self.unit.advance(now) {
-            if let (Moved::Sent { bytes, .. }, Some(port)) = (moved, &self.port) {
-                port.write(&bytes);
+            match moved {
+                Moved::Heard(arrival) => self.account.heard(now, &arrival, LINK),
+                Moved::Sent { bytes, .. } => {
+                    if let Some(port) = &self.port {
+                        port.write(&bytes);
+                    }
+                }
             }
         }
         let truth = self.unit.truth(now);
@@ -174,7 +182,7 @@ impl SerialUnit {
         match read {
             Ok(count) => {
                 let bytes = buffer.get(..count).unwrap_or_default().to_vec();
-                let message = Carried { endpoint: Endpoint::Serial, bytes, tag: None };
+                let message = Carried { endpoint: Endpoint::Serial, bytes, way: Way::Line, tag: None };
                 self.unit.write(self.clock.now(), Duration::ZERO, message);
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 
 use crate::clock::Clock;
 use crate::model::packet::{Endpoint, Received};
-use crate::sim::link::{Carried, Moved, Unit};
+use crate::sim::link::{Carried, Moved, Unit, Way};
 use crate::sim::world::{RadioEvent, WorldEvent};
 use crate::sim::{Delivered, SimDevice};
 use crate::transport::loopback::{Answer, FarEnd, HostAct, Request};
@@ -106,8 +106,9 @@ impl Pump {
         }
         for moved in self.unit.advance(now) {
             match moved {
-                Moved::Heard(tag) => {
-                    if let Some(pending) = self.pending.remove(&tag) {
+                Moved::Heard(arrival) => {
+                    let tag = arrival.message.tag;
+                    if let Some(pending) = tag.and_then(|tag| self.pending.remove(&tag)) {
                         pending.answer.taken();
                     }
                 }
@@ -128,7 +129,8 @@ impl Pump {
             }
             HostAct::Connect(request) => self.waiting = Some(request),
             HostAct::Write { endpoint, bytes, answer, waits } => {
-                self.write(now, Carried { endpoint, bytes, tag: None }, answer, waits);
+                let way = if waits { Way::Request } else { Way::Command };
+                self.write(now, Carried { endpoint, bytes, way, tag: None }, answer, waits);
             }
             HostAct::Disconnect => {
                 self.pending.clear();

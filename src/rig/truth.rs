@@ -1,14 +1,20 @@
 //! The truth file: what the simulated units really delivered, by their own arithmetic.
 //!
-//! JSON, one object per line, flushed per line, cumulative since the start:
+//! JSON, one object per line, flushed per line:
 //!
 //! ```text
-//! {"clock":"monotonic","t_us":1234,"unit":"P24 A","channel":1,"on_us":0,"pulses":0,"charge_pc":0,"speed_us":0,
-//!  "present":0,"highest":0}
+//! {"kind":"delivered","clock":"monotonic","t_us":1234,"unit":"P24 A","channel":1,"on_us":0,"pulses":0,
+//!  "charge_pc":0,"speed_us":0,"present":0,"highest":0}
+//! {"kind":"heard","clock":"monotonic","t_us":1240,"unit":"Gun 1","endpoint":"0000fff1-…","bytes":"a5a500",
+//!  "write":"request","link":"ready"}
 //! ```
 //!
-//! `t_us` is the system's monotonic clock in microseconds, which every process of the machine shares. A line is
-//! written for each channel once a second, at each change between none and some output, and at the end.
+//! `t_us` is the system's monotonic clock in microseconds, which every process of the machine shares.
+//! - `delivered`: cumulative since the start, for each channel once a second, at each change between none and some
+//!   output, and at the end;
+//! - `heard`: one for every message that reached the unit, as it arrived (a serial line's may be half a frame):
+//!   `endpoint` is `serial` or a characteristic, `bytes` hexadecimal, `write` one of `line`, `request`, `command` and
+//!   `acquired`, `link` one of `plugged`, `connected`, `ready` and `closing` (a disconnect was asked for).
 
 use std::fs::File;
 use std::io::Write;
@@ -20,7 +26,9 @@ use serde::Serialize;
 
 use super::RigError;
 use crate::clock::Clock;
+use crate::model::packet::Endpoint;
 use crate::sim::Delivered;
+use crate::sim::link::{Arrival, Way};
 use crate::units::Mono;
 
 /// A line for every channel at least this often.
@@ -44,6 +52,7 @@ pub struct Account {
 
 #[derive(Serialize)]
 struct Line<'a> {
+    kind: &'static str,
     clock: &'static str,
     t_us: u64,
     unit: &'a str,
@@ -54,6 +63,18 @@ struct Line<'a> {
     speed_us: u64,
     present: u32,
     highest: u32,
+}
+
+#[derive(Serialize)]
+struct Heard<'a> {
+    kind: &'static str,
+    clock: &'static str,
+    t_us: u64,
+    unit: &'a str,
+    endpoint: String,
+    bytes: String,
+    write: &'static str,
+    link: &'static str,
 }
 
 impl Truth {
@@ -77,10 +98,8 @@ impl Truth {
     }
 
     fn write(&self, unit: &str, now: Mono, delivered: &Delivered) {
-        let Some(file) = &self.file else {
-            return;
-        };
         let line = Line {
+            kind: "delivered",
             clock: "monotonic",
             t_us: self.clock.monotonic_us(now),
             unit,
@@ -92,7 +111,14 @@ impl Truth {
             present: delivered.present,
             highest: delivered.highest,
         };
-        let written = serde_json::to_string(&line).map_err(std::io::Error::from).and_then(|mut text| {
+        self.line(unit, &line);
+    }
+
+    fn line(&self, unit: &str, line: &impl Serialize) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        let written = serde_json::to_string(line).map_err(std::io::Error::from).and_then(|mut text| {
             text.push('\n');
             // One write per line: a reader never sees half of one.
             file.lock().unwrap_or_else(PoisonError::into_inner).write_all(text.as_bytes())
@@ -120,6 +146,33 @@ impl Account {
         self.on = delivered.iter().map(|channel| (channel.channel, channel.present > 0)).collect();
     }
 
+    /// Writes what the unit heard, at once; what its link lost is not heard.
+    pub fn heard(&self, now: Mono, arrival: &Arrival, link: &'static str) {
+        if arrival.lost {
+            return;
+        }
+        let message = &arrival.message;
+        let line = Heard {
+            kind: "heard",
+            clock: "monotonic",
+            t_us: self.truth.clock.monotonic_us(now),
+            unit: &self.unit,
+            endpoint: match message.endpoint {
+                Endpoint::Serial => "serial".to_owned(),
+                Endpoint::Characteristic(uuid) => uuid::Uuid::from_u128(uuid).to_string(),
+            },
+            bytes: message.bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            write: match message.way {
+                Way::Line => "line",
+                Way::Request => "request",
+                Way::Command => "command",
+                Way::Acquired => "acquired",
+            },
+            link,
+        };
+        self.truth.line(&self.unit, &line);
+    }
+
     /// Writes the last lines.
     pub fn close(&mut self, now: Mono, delivered: &[Delivered]) {
         self.next = now;
@@ -135,6 +188,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::link::Carried;
 
     #[tokio::test(start_paused = true)]
     async fn lines_come_each_second_at_changes_and_at_the_end() {
@@ -159,5 +213,26 @@ mod tests {
         assert_eq!(lines[1]["unit"], "P24 A");
         assert_eq!(lines[1]["clock"], "monotonic");
         assert_eq!(lines[1]["pulses"], 3);
+        assert!(lines.iter().all(|line| line["kind"] == "delivered"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_unit_heard_is_told_and_what_was_lost_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("truth.jsonl");
+        let clock = Clock::start();
+        let account = Truth::create(Some(&path), clock.clone()).unwrap().account("Gun 1");
+        let endpoint = Endpoint::Characteristic(0xffe2);
+        let message = Carried { endpoint, bytes: vec![0xa5, 0], way: Way::Acquired, tag: None };
+        let now = Mono::from_millis(7);
+        account.heard(now, &Arrival { message: message.clone(), lost: true }, "ready");
+        account.heard(now, &Arrival { message, lost: false }, "ready");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).expect("one line");
+        let said = ["kind", "clock", "unit", "endpoint", "bytes", "write", "link"];
+        let said = said.map(|key| line[key].as_str().unwrap());
+        let uuid = "00000000-0000-0000-0000-00000000ffe2";
+        assert_eq!(said, ["heard", "monotonic", "Gun 1", uuid, "a500", "acquired", "ready"]);
+        assert_eq!(line["t_us"], clock.monotonic_us(now));
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::governor::{
-    Entry, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict,
+    Entry, ForGuard, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict,
 };
 use crate::model::command::{DeviceId, Generation};
 use crate::model::report::{Report, StopProgress};
@@ -186,6 +186,11 @@ impl SessionTask {
         while let Some(input) = inputs.pop() {
             self.governor.advance(now, input, &mut out);
             for output in out.drain(..) {
+                // The parent process of this version holds no unit by itself: that it lives is all that it can say.
+                if let Output::Guard(ForGuard::Hold { device }) = output {
+                    let holds = *self.ends.guard.borrow();
+                    inputs.push(Input::GuardHolds { device, holds });
+                }
                 self.shell.perform(now, output);
             }
             // A queue that ran over while carrying out is news of the record.
@@ -334,6 +339,7 @@ impl Shell {
             Output::Alarm { alarm, raised } => {
                 tracing::info!(cause = alarm.cause.code(), raised, "alarm");
             }
+            Output::Guard(told) => tracing::trace!(?told, "for the guard"),
         }
     }
 

@@ -44,8 +44,23 @@ pub struct Carried {
     pub endpoint: Endpoint,
     /// The bytes.
     pub bytes: Vec<u8>,
+    /// How it was written.
+    pub way: Way,
     /// The sender's number for it, if it wants to know of the arrival.
     pub tag: Option<u64>,
+}
+
+/// How a message was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// On a serial line.
+    Line,
+    /// With response: the peer acknowledges it.
+    Request,
+    /// Without response.
+    Command,
+    /// Without response, by a client that holds the characteristic alone (`AcquireWrite`).
+    Acquired,
 }
 
 /// A message that came to the end of a link.
@@ -72,8 +87,8 @@ pub struct Link {
 /// What crossed the link in one [`Unit::advance`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// The device has the message with this tag.
-    Heard(u64),
+    /// The link delivered a message of the host.
+    Heard(Arrival),
     /// The device's bytes reached the host.
     Sent {
         /// Characteristic or serial stream.
@@ -207,7 +222,7 @@ impl<D: SimDevice + ?Sized> Unit<D> {
         }
     }
 
-    /// Sends host bytes towards the device, leaving `after` from `now`. A tag comes back in [`Moved::Heard`].
+    /// Sends host bytes towards the device, leaving `after` from `now`. Its arrival is a [`Moved::Heard`].
     pub fn write(&mut self, now: Mono, after: Duration, message: Carried) {
         if self.connected {
             self.up.push(now, after, message);
@@ -229,7 +244,7 @@ impl<D: SimDevice + ?Sized> Unit<D> {
             if !lost {
                 self.input(now, SimInput::Received { endpoint: message.endpoint, bytes: &message.bytes });
             }
-            moved.extend(message.tag.map(Moved::Heard));
+            moved.push(Moved::Heard(Arrival { message, lost }));
         }
         while let Some(Arrival { message, .. }) = self.down.pop(now) {
             moved.push(Moved::Sent { endpoint: message.endpoint, bytes: message.bytes });
@@ -254,7 +269,7 @@ impl<D: SimDevice + ?Sized> Unit<D> {
         for output in outputs.drain(..) {
             let SimOutput::Send { endpoint, bytes, delay } = output;
             if self.connected {
-                self.down.push(now, delay, Carried { endpoint, bytes, tag: None });
+                self.down.push(now, delay, Carried { endpoint, bytes, way: Way::Line, tag: None });
             }
         }
         self.outputs = outputs;
@@ -266,7 +281,8 @@ mod tests {
     use super::*;
 
     fn message(number: u8) -> Carried {
-        Carried { endpoint: Endpoint::Serial, bytes: vec![number; 4], tag: Some(u64::from(number)) }
+        let tag = Some(u64::from(number));
+        Carried { endpoint: Endpoint::Serial, bytes: vec![number; 4], way: Way::Line, tag }
     }
 
     fn rough() -> LinkFaults {
@@ -364,7 +380,8 @@ mod tests {
         assert_eq!(unit.advance(later), vec![], "nothing crosses a link that is down");
         unit.connect(start);
         unit.write(start, Duration::ZERO, message(2));
-        assert_eq!(unit.advance(start), vec![Moved::Heard(2)]);
+        let heard = Arrival { message: message(2), lost: false };
+        assert_eq!(unit.advance(start), vec![Moved::Heard(heard)]);
         assert_eq!(unit.deadline(), Some(later));
         assert_eq!(unit.advance(later), vec![Moved::Sent { endpoint: Endpoint::Serial, bytes: vec![2; 4] }]);
         unit.write(later, Duration::ZERO, message(3));

@@ -343,10 +343,25 @@ impl Gun {
         [auto, flat, self.link_stop_at].into_iter().flatten().min()
     }
 
+    /// Returns when the motor next begins to turn or stands still.
+    fn next_change(&self) -> Option<Mono> {
+        let after = match (self.goal(), self.micro_speed) {
+            (0, speed) if speed > 0 => speed.div_ceil(self.down_per_us),
+            (goal, 0) if goal > 0 => 1,
+            (_, _) => return None,
+        };
+        Some(self.now.saturating_add(Duration::from_micros(after)))
+    }
+
+    /// Returns the speed that it goes to, µraw: the load takes its part.
+    fn goal(&self) -> u64 {
+        let droop = u64::from(100u8.saturating_sub(self.behaviour.load_droop_percent));
+        u64::from(self.target).saturating_mul(MICRO) / 100 * droop
+    }
+
     fn integrate(&mut self, until: Mono) {
         let mut left = duration_micros(until.since(self.now));
-        let droop = u64::from(100u8.saturating_sub(self.behaviour.load_droop_percent));
-        let goal = u64::from(self.target).saturating_mul(MICRO) / 100 * droop;
+        let goal = self.goal();
         while left > 0 {
             let speed = self.micro_speed;
             let rate = if goal > speed { self.up_per_us } else { self.down_per_us };
@@ -567,7 +582,7 @@ impl SimDevice for Gun {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        self.next_event()
+        [self.next_event(), self.next_change()].into_iter().flatten().min()
     }
 
     fn truth(&self) -> Vec<Delivered> {

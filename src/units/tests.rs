@@ -20,6 +20,8 @@ fn texts_are_read_exactly() {
     check("1200 raw", RawSpeed::from_raw(1200));
     check("2 level", Level::from_level(2));
     check("25 cm2", SquareCentimetres::from_square_millimetres(2_500));
+    check("12.5 cm", Centimetres::from_millimetres(125));
+    check("49 mm", Centimetres::from_millimetres(49));
     assert_eq!(parse_duration("2 min"), Ok(Duration::from_secs(120)));
     assert_eq!(parse_duration("1.5 s"), Ok(Duration::from_millis(1_500)));
     assert_eq!(parse_duration("250 ms"), Ok(Duration::from_millis(250)));
@@ -56,6 +58,7 @@ proptest! {
     fn what_is_printed_is_read_back(raw in any::<u32>(), small in any::<u16>(), charge in any::<u64>()) {
         check(&Milliamps::from_microamps(raw).to_string(), Milliamps::from_microamps(raw));
         check(&Microseconds::from_micros(raw).to_string(), Microseconds::from_micros(raw));
+        check(&Centimetres::from_millimetres(raw).to_string(), Centimetres::from_millimetres(raw));
         check(&Hertz::from_millihertz(raw).to_string(), Hertz::from_millihertz(raw));
         check(&RawSpeed::from_raw(small).to_string(), RawSpeed::from_raw(small));
         check(&Microcoulombs::from_picocoulombs(charge).to_string(), Microcoulombs::from_picocoulombs(charge));

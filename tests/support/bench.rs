@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doseward::governor::{
-    Act, Entry, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, Verdict,
+    Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, Verdict,
 };
 use doseward::model::command::{Channel, Command, CommandId, DeviceId, Generation, Intensity, Setpoint};
 use doseward::model::plan::{ClientCode, Plan};
@@ -22,6 +22,7 @@ enum Event {
     Tell { device: usize, report: Report },
     DiskAnswers,
     Beat,
+    Held { device: usize },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +93,8 @@ pub struct Bench {
     pub disk_delay: Duration,
     pub disk_dead: bool,
     pub operator_here: bool,
+    /// The guard answers that it can stop a unit.
+    pub guard_reaches: bool,
     pub obey_after: Duration,
     pub answer_after: Duration,
     newest_seq: Seq,
@@ -123,6 +126,7 @@ impl Bench {
             disk_delay: Duration::from_millis(2),
             disk_dead: false,
             operator_here: true,
+            guard_reaches: true,
             obey_after: Duration::from_millis(3),
             answer_after: Duration::from_millis(6),
             newest_seq: Seq(0),
@@ -206,6 +210,13 @@ impl Bench {
             | Output::ProgressDone { .. }
             | Output::Verdict { .. }
             | Output::Alarm { .. } => {}
+            Output::Guard(ForGuard::Hold { device }) => {
+                let device = usize::from(device.0);
+                if self.guard_reaches {
+                    self.later(self.obey_after, Event::Held { device });
+                }
+            }
+            Output::Guard(_) => {}
         }
     }
 
@@ -277,6 +288,12 @@ impl Bench {
                     self.input(Input::Heartbeat { issued: self.now });
                 }
                 self.later(Duration::from_millis(500), Event::Beat);
+            }
+            Event::Held { device } => {
+                let (id, up) = (u8::try_from(device).unwrap(), !self.units[device].down);
+                if up {
+                    self.input(Input::GuardHolds { device: DeviceId(id), holds: true });
+                }
             }
             Event::DiskAnswers => {
                 self.disk_busy = false;

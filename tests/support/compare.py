@@ -6,6 +6,7 @@
 RECORD is a data directory or a record database. A TRUTH file holds JSON lines, cumulative since its simulator started:
 {"clock":"monotonic","t_us":..,"unit":"<label>","channel":0,"on_us":..,"pulses":..,"charge_pc":..,"speed_us":..,
 "present":..,"highest":..}, one each second, one at every change between zero and non-zero output, one at exit.
+Lines of another "kind" than "delivered" (what a unit heard) are passed over.
 
 Per unit and channel, and per area, of output time, pulses, charge and raw speed x time, it must hold that
     record_min <= truth <= record_max                      (the record contains the truth)
@@ -102,6 +103,8 @@ def read_truth(paths):
                     continue
                 try:
                     line = json.loads(text)
+                    if line.get("kind", "delivered") != "delivered":
+                        continue
                     key = (line["unit"], line["channel"])
                     point = (line["t_us"],) + tuple(line[q] for q in QUANTITIES) + (line["highest"],)
                 except (ValueError, KeyError) as problem:

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use doseward::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use doseward::governor::{
-    Act, Cleared, Entry, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, StepState,
+    Act, Cleared, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings,
+    StepState,
 };
 use doseward::model::command::{DeviceId, Generation, Intensity};
 use doseward::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
@@ -218,7 +219,10 @@ impl Core {
             Output::ProgressDone { device, channel } => {
                 self.journal.progress_done(device, channel).expect("a progress row");
             }
-            Output::Verdict { .. } | Output::Alarm { .. } => {}
+            Output::Guard(ForGuard::Hold { device }) => {
+                self.input(Input::GuardHolds { device, holds: true });
+            }
+            Output::Verdict { .. } | Output::Alarm { .. } | Output::Guard(_) => {}
         }
     }
 

@@ -1,10 +1,10 @@
 //! The oracle of the governor's laws (1–10; 11 and 12 are the drivers'). It reads what went in and what came out, keeps
 //! its own books in floating point, and shares no code with the governor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, Governor, Input, Output, RecordHealth, Settings};
+use doseward::governor::{Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, Settings};
 use doseward::model::command::{Command, Intensity, Setpoint};
 use doseward::model::limit::{LimitOwner, Limits};
 use doseward::model::plan::{Plan, Step};
@@ -61,6 +61,13 @@ struct Belief {
     read_back: bool,
     lease_until: Mono,
     up: BTreeMap<u8, bool>,
+    /// Units that the guard said it can stop, on the present link.
+    held: BTreeSet<u8>,
+    /// Units that the guard was told to watch, and the last sign of life that it heard.
+    watched: BTreeSet<u8>,
+    beat: Option<Mono>,
+    /// Per unit: the end of output that the guard was told.
+    lease: BTreeMap<u8, Mono>,
     latched: bool,
     durable: u64,
     /// Per step: highest intent (magnitude) and its seq.
@@ -86,6 +93,7 @@ pub struct Reached {
     pub resets: usize,
     pub program_rises: usize,
     pub ends: usize,
+    pub beats: usize,
 }
 
 impl Reached {
@@ -100,6 +108,7 @@ impl Reached {
         self.resets += other.resets;
         self.program_rises += other.program_rises;
         self.ends += other.ends;
+        self.beats += other.beats;
     }
 }
 
@@ -140,7 +149,18 @@ pub fn check_log(bench: &Bench) -> Reached {
 
 fn believe(belief: &mut Belief, at: Mono, input: &Input) {
     match input {
-        Input::Guard { present } => belief.guard = *present,
+        Input::Guard { present } => {
+            belief.guard = *present;
+            if !present {
+                belief.held.clear();
+            }
+        }
+        Input::GuardHolds { device, holds: true } => {
+            belief.held.insert(device.0);
+        }
+        Input::GuardHolds { device, holds: false } => {
+            belief.held.remove(&device.0);
+        }
         Input::ClockSane(sane) => belief.clock = *sane,
         Input::Record(health) => belief.record = *health == RecordHealth::Healthy,
         Input::Heartbeat { issued } if at.since(*issued) <= Duration::from_secs(1) && *issued <= at => {
@@ -149,6 +169,7 @@ fn believe(belief: &mut Belief, at: Mono, input: &Input) {
         Input::Unseen => belief.lease_until = Mono::ORIGIN,
         Input::Link { device, up } => {
             belief.up.insert(device.0, *up);
+            belief.held.remove(&device.0);
         }
         Input::Durable { seq } => belief.durable = belief.durable.max(seq.0),
         Input::Request(request) => {
@@ -196,7 +217,9 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
                 law_1_2_4_5(plan, belief, reached, at, (device.0, channel.0), *setpoint);
             }
             Command::Prepare { .. } => {
-                assert!(!belief.latched, "law 4: a unit is prepared while all is stopped")
+                assert!(!belief.latched, "law 4: a unit is prepared while all is stopped");
+                assert!(belief.held.contains(&device.0), "law 5: armed without the guard's word");
+                assert!(belief.watched.contains(&device.0), "law 5: the guard was not told of the arming");
             }
             Command::Finish { channel, .. } => {
                 belief.setpoints.insert((device.0, channel.0), (0, at));
@@ -208,11 +231,44 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
             Command::Stop { .. } => panic!("a stop goes by its own lane"),
         },
         Output::Append { seq, entry, .. } => read_entry(belief, reached, seq.0, entry),
-        Output::Renew { .. } => assert!(at < belief.lease_until, "a renewal without the operator's lease"),
+        Output::Renew { device, until } => {
+            assert!(at < belief.lease_until, "a renewal without the operator's lease");
+            let told = belief.lease.get(&device.0);
+            assert!(told.is_some_and(|told| until <= told), "a renewal that the guard was not told of");
+        }
         Output::Progress(_) | Output::ProgressDone { .. } | Output::Verdict { .. } | Output::Alarm { .. } => {
         }
+        Output::Guard(told) => read_guard(belief, reached, at, *told),
     }
     law_6(plan, belief, at);
+}
+
+/// What the guard hears: a sign of life each 100 ms while it watches a unit, and leases only of units it watches.
+fn read_guard(belief: &mut Belief, reached: &mut Reached, at: Mono, told: ForGuard) {
+    match told {
+        ForGuard::Hold { .. } | ForGuard::Stopping { .. } => {}
+        ForGuard::Armed { device } => {
+            if belief.watched.is_empty() {
+                belief.beat = Some(at);
+            }
+            belief.watched.insert(device.0);
+        }
+        ForGuard::Lease { device, until } => {
+            assert!(belief.watched.contains(&device.0), "a lease of a unit that the guard does not watch");
+            belief.lease.insert(device.0, until);
+        }
+        ForGuard::Released { device, .. } => {
+            belief.watched.remove(&device.0);
+        }
+        ForGuard::Beat => {
+            let silent = belief.beat.replace(at).map_or(Duration::ZERO, |last| at.since(last));
+            assert!(
+                belief.watched.is_empty() || silent <= Duration::from_millis(101),
+                "the guard heard nothing for {silent:?} at {at}"
+            );
+            reached.beats += 1;
+        }
+    }
 }
 
 fn read_entry(belief: &mut Belief, reached: &mut Reached, seq: u64, entry: &Entry) {
@@ -337,6 +393,7 @@ fn law_5(belief: &Belief, at: Mono, device: u8, step: &Step, level: u32) {
     assert!(belief.guard && belief.clock && belief.record && belief.read_back, "law 5: an interlock is open");
     assert!(at < belief.lease_until, "law 5: a rise without the operator's lease");
     assert!(belief.up.get(&device).copied().unwrap_or(false), "law 5: a rise without a link");
+    assert!(belief.held.contains(&device), "law 5: a rise on a unit that the guard cannot stop");
     let covered = belief
         .intents
         .get(&step.number)

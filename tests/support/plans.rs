@@ -7,10 +7,10 @@ use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBas
 use doseward::model::command::{Channel, DeviceId, Intensity};
 use doseward::model::limit::{LimitChain, LimitOwner, Limits};
 use doseward::model::plan::{
-    Applicator, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
+    Applicator, Beside, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
 };
 use doseward::model::protocol::Modality;
-use doseward::units::{Microseconds, Milliamps, RawSpeed, SquareCentimetres};
+use doseward::units::{Centimetres, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
 
 pub fn milliamps(ma: u32) -> Intensity {
     Intensity::Current(Milliamps::from_milliamps(ma))
@@ -136,7 +136,8 @@ pub fn three_steps() -> Plan {
         chain: LimitChain::default(),
     };
     Plan {
-        together: vec![(1, 2), (1, 3), (2, 3)],
+        together: vec![(1, 2)],
+        beside: vec![Beside { steps: (1, 3), distance: Some(Centimetres::from_millimetres(150)) }],
         id: "three-steps".to_owned(),
         title: "Three steps".to_owned(),
         client: ClientCode::new("C-1"),

@@ -131,7 +131,7 @@ pub(super) fn judge(
 }
 
 /// Returns the pairs of steps that may give output at the same time: stimulation channels whose electrodes are allowed
-/// paths across (SR-19). Percussion runs alone: what it adds to another stimulus is not judged yet (SR-25).
+/// paths across (SR-19). What percussion may run beside, `[[together]]` says (SR-25).
 pub(super) fn together(plan: &Plan, knowledge: &Knowledge, gathered: &mut Gathered) -> Vec<(u8, u8)> {
     let mut allowed = Vec::new();
     for (position, one) in plan.steps.iter().enumerate() {

@@ -67,6 +67,21 @@ fn every_seed_is_at_zero_160_ms_after_an_accepted_stop() {
     }
 }
 
+/// Whoever writes the truth wakes it when the output begins and when it ends, not only when a message comes.
+#[test]
+fn it_wants_to_be_woken_when_its_output_begins_and_ends() {
+    let mut gun = gun(|_| {});
+    tell(&mut gun, 10, "set_speed", Some(2000));
+    assert_eq!(gun.deadline(), Some(Mono::from_micros(10_001)));
+    at(&mut gun, 1500, SimInput::Tick);
+    tell(&mut gun, 1500, "stop_zero", None);
+    let zero = gun.deadline().unwrap();
+    gun.advance(Mono::from_micros(zero.micros() - 1), SimInput::Tick, &mut Vec::new());
+    assert!(gun.speed() > 0);
+    gun.advance(zero, SimInput::Tick, &mut Vec::new());
+    assert_eq!((gun.speed(), gun.deadline()), (0, None));
+}
+
 #[test]
 fn it_obeys_only_the_stop_frames_it_knows() {
     let mut gun = gun(|gun| gun.stop_accepts = vec!["stop_off7".to_owned()]);
@@ -118,6 +133,7 @@ fn charge_drains_while_it_runs_and_a_flat_gun_stands_still() {
     let mut gun = gun(|gun| gun.battery_percent = 1);
     assert_eq!(gun.read(gatt::BATTERY_LEVEL), Some(vec![1]));
     tell(&mut gun, 0, "set_speed", Some(2000));
+    at(&mut gun, 1000, SimInput::Tick);
     let flat = gun.deadline().unwrap();
     assert_eq!(flat, Mono::from_millis(90_000), "1 % of 150 min");
     at(&mut gun, 91_000, SimInput::Tick);
