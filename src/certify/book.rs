@@ -1,5 +1,7 @@
 //! The record of a certified session, in memory. What has been appended and is not durable yet dies with a crash.
 
+use std::path::Path;
+
 use crate::governor::{Entry, Seq};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
@@ -37,9 +39,9 @@ pub(super) fn stamp(at: Mono) -> Stamp {
 }
 
 impl Book {
-    /// Begins the record of a seed's session.
-    pub(super) fn begin(plan: &Plan, seed: u64) -> Result<Self, RecordError> {
-        let journal = Journal::in_memory()?;
+    /// Begins the record of a seed's session, in memory unless a directory is given.
+    pub(super) fn begin(plan: &Plan, seed: u64, dir: Option<&Path>) -> Result<Self, RecordError> {
+        let journal = dir.map_or_else(Journal::in_memory, Journal::open)?;
         let mut book = Self { journal, waiting: Vec::new(), seed, begun: 0, taken: 0 };
         book.begin_session(plan, Mono::ORIGIN)?;
         Ok(book)

@@ -16,9 +16,9 @@ use super::plans::{self, Made};
 use super::{Course, Options};
 use crate::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use crate::governor::{
-    Act, Cleared, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, Version,
+    Act, Cleared, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, Version,
 };
-use crate::model::command::DeviceId;
+use crate::model::command::{Command, DeviceId};
 use crate::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
 use crate::model::session::StopReason;
 use crate::record::RecordError;
@@ -69,6 +69,7 @@ enum Event {
     Undo(Undo),
     Probe { state: usize, step: usize },
     Close,
+    GuardAnswers(DeviceId),
     Look(usize),
     LinkUp(usize),
     Resumed,
@@ -111,7 +112,11 @@ pub(super) struct World<'a> {
     busy: bool,
     out: Vec<Output>,
     log: Option<Vec<String>>,
+    /// Lines of the truth file, when one is wanted.
+    truth: Option<String>,
     digest: u64,
+    /// The guard process cannot reach the units.
+    guard_blind: bool,
     /// Closed before its time.
     closed: bool,
     failure: Option<String>,
@@ -141,7 +146,7 @@ impl<'a> World<'a> {
         let settings = options.settings();
         let length = options.length();
         let oracle = Oracle::new(made.plan.clone(), &made.families, settings.lease, Duration::ZERO);
-        let book = Book::begin(&made.plan, seed)?;
+        let book = Book::begin(&made.plan, seed, options.record_in.as_deref())?;
         let governor = Governor::new(made.plan.clone(), settings.clone(), Mono::ORIGIN);
         let mut world = Self {
             kit,
@@ -176,7 +181,9 @@ impl<'a> World<'a> {
             busy: false,
             out: Vec::new(),
             log: options.verbose.then(Vec::new),
+            truth: options.record_in.as_ref().map(|_| String::new()),
             digest: 0xcbf2_9ce4_8422_2325,
+            guard_blind: false,
             closed: false,
             failure: None,
             made,
@@ -209,6 +216,23 @@ impl<'a> World<'a> {
                 Err(why) => self.failure = Some(why),
             }
         }
+    }
+
+    #[cfg(not(feature = "defects"))]
+    fn new_driver(&self, family: Family, learnt: Option<usize>) -> Result<Box<dyn Driver>, String> {
+        self.kit.driver(family, learnt)
+    }
+
+    #[cfg(feature = "defects")]
+    fn new_driver(&self, family: Family, learnt: Option<usize>) -> Result<Box<dyn Driver>, String> {
+        use crate::driver::defect::{Defective, Wrong};
+        use crate::governor::Defect;
+        let driver = self.kit.driver(family, learnt)?;
+        Ok(match self.settings.defect {
+            Some(Defect::StopRaises) => Box::new(Defective::new(driver, Wrong::StopRaises)),
+            Some(Defect::PastLease) => Box::new(Defective::new(driver, Wrong::PastLease)),
+            _ => driver,
+        })
     }
 
     // ---- the session -----------------------------------------------------------------------------------------------
@@ -267,6 +291,7 @@ impl<'a> World<'a> {
                 tally: self.oracle.tally,
                 found: self.oracle.found,
                 log: self.log.unwrap_or_default(),
+                truth: self.truth.unwrap_or_default(),
                 digest: self.digest,
             }),
         }
@@ -353,6 +378,11 @@ impl<'a> World<'a> {
             Event::Undo(undo) => self.undo(undo),
             Event::Probe { state, step } => self.probe(state, step),
             Event::Close => self.close_now(),
+            Event::GuardAnswers(device) => {
+                let at = usize::from(device.0);
+                let holds = !self.guard_blind && self.units.get(at).is_some_and(|unit| unit.up);
+                self.input(Input::GuardHolds { device, holds });
+            }
             Event::Look(unit) => self.look(unit),
             Event::LinkUp(unit) => {
                 if self.units.get(unit).is_some_and(|unit| !unit.up) {
@@ -395,6 +425,10 @@ impl<'a> World<'a> {
                 Gesture::Ask(act) => self.ask(act, view.version, 1),
                 Gesture::AskStale(act) => self.ask(act, older, 1),
                 Gesture::AskTwice(act) => self.ask(act, view.version, 2),
+                Gesture::AskThenStop(act) => {
+                    self.ask(act, view.version, 1);
+                    self.input(Input::Stop { by: actor(), reason: StopReason::EmergencyStop });
+                }
                 Gesture::Stop(reason) => self.input(Input::Stop { by: actor(), reason }),
             }
             self.probe_now();
@@ -451,13 +485,14 @@ impl<'a> World<'a> {
 
     /// Counts an input for the coverage: a request meets the step it names, a report the unit's steps, all else all.
     fn count(&mut self, input: &Input) {
-        let named = match input {
-            Input::Request(request) => request.act.step(),
-            _ => None,
-        };
-        let of_unit = match input {
-            Input::Report { device, .. } | Input::Link { device, .. } => Some(*device),
-            _ => None,
+        let named = if let Input::Request(request) = input { request.act.step() } else { None };
+        let of_unit = if let Input::Report { device, .. }
+        | Input::Link { device, .. }
+        | Input::GuardHolds { device, .. } = input
+        {
+            Some(*device)
+        } else {
+            None
         };
         let levels = named.map_or(0, |number| self.governor.setpoint(number));
         let kind = inputs::kind(input, levels);
@@ -520,7 +555,11 @@ impl<'a> World<'a> {
             Output::Verdict { request, verdict } => {
                 self.say(|| format!("   answer to {}: {verdict:?}", request.0));
             }
-            Output::Alarm { .. } => {}
+            Output::Guard(ForGuard::Hold { device }) => {
+                let delay = self.link_random.span(Duration::from_micros(200), Duration::from_millis(5));
+                self.later(delay, Event::GuardAnswers(device));
+            }
+            Output::Alarm { .. } | Output::Guard(_) => {}
         }
     }
 
@@ -528,17 +567,19 @@ impl<'a> World<'a> {
     fn fold(&mut self, output: &Output) {
         let mark = match output {
             Output::Stop { device, generation } => generation.0 ^ u64::from(device.0),
-            Output::Drive { device, command } => match *command.get() {
-                crate::model::command::Command::Set { id, setpoint, .. } => {
+            Output::Drive { device, command } => {
+                if let Command::Set { id, setpoint, .. } = command.get() {
                     id.0 ^ (u64::from(setpoint.intensity().magnitude()) << 20)
+                } else {
+                    3 ^ u64::from(device.0)
                 }
-                _ => 3 ^ u64::from(device.0),
-            },
+            }
             Output::Renew { until, .. } => until.micros(),
             Output::Append { seq, at, .. } => seq.0 ^ at.micros().rotate_left(17),
             Output::Progress(dose) => dose.until.micros() ^ dose.on_us.1,
             Output::ProgressDone { device, .. } => 5 ^ u64::from(device.0),
             Output::Verdict { request, .. } => request.0 ^ 7,
+            Output::Guard(_) => 13,
             Output::Alarm { raised, .. } => 11 ^ u64::from(*raised),
         };
         for part in [mark, self.now.micros()] {
@@ -689,6 +730,7 @@ impl<'a> World<'a> {
         unit.device_due = unit.device.deadline();
         let truth: Vec<Delivered> = unit.device.truth();
         let (link, radio, slow) = (unit.link, unit.family.radio(), unit.slow);
+        self.note_truth(at, &truth);
         self.oracle.truth(now, at, &truth, stop);
         for SimOutput::Send { endpoint, bytes, delay } in out {
             let jitter = if radio { self.link_random.below(10_000) } else { self.link_random.below(800) };
@@ -697,6 +739,23 @@ impl<'a> World<'a> {
             self.at(arrival, Event::ToHost { unit: at, link, received: Received { endpoint, bytes } });
         }
         self.watch(at);
+    }
+
+    /// Writes what a unit has given so far as lines of a truth file: the same as the simulators' process writes.
+    fn note_truth(&mut self, at: usize, given: &[Delivered]) {
+        let (Some(text), Some(planned)) = (&mut self.truth, self.made.plan.devices.get(at)) else {
+            return;
+        };
+        for given in given {
+            let Delivered { channel, on_us, pulses, charge_pc, speed_us, present, highest } = given;
+            let (t_us, unit) = (self.now.micros(), &planned.label);
+            let line = format_args!(
+                r#"{{"clock":"monotonic","t_us":{t_us},"unit":"{unit}","channel":{channel},"on_us":{on_us},"pulses":{pulses},"charge_pc":{charge_pc},"speed_us":{speed_us},"present":{present},"highest":{highest}}}"#
+            )
+            .to_string();
+            text.push_str(&line);
+            text.push('\n');
+        }
     }
 
     /// A unit that was told to stop is looked at until it gives nothing.
@@ -757,7 +816,7 @@ impl<'a> World<'a> {
         }
         self.inbox.clear();
         (self.disk_busy, self.disk_stuck, self.slow_disk, self.stalled) = (false, false, false, false);
-        (self.appended, self.durable) = (0, 0);
+        (self.appended, self.durable, self.guard_blind) = (0, 0, false);
         self.queue.retain(|_, event| {
             !matches!(
                 event,
@@ -773,9 +832,11 @@ impl<'a> World<'a> {
             let Some(unit) = self.units.get_mut(at) else { continue };
             (unit.up, unit.stuck, unit.slow) = (false, false, Duration::ZERO);
             unit.link = unit.link.saturating_add(1);
-            match self.kit.driver(unit.family, None) {
-                Ok(driver) => (unit.driver, unit.driver_due) = (driver, None),
-                Err(why) => self.failure = Some(why),
+            let family = unit.family;
+            match (self.new_driver(family, None), self.units.get_mut(at)) {
+                (Ok(driver), Some(unit)) => (unit.driver, unit.driver_due) = (driver, None),
+                (Ok(_), None) => {}
+                (Err(why), _) => self.failure = Some(why),
             }
             self.device(at, SimInput::Disconnected, false);
             // A fault of the device outlives the daemon; its end must come all the same.

@@ -4,7 +4,7 @@ use crate::governor::{Act, Input, RecordHealth, StepState};
 use crate::model::report::{OwnButton, Report, StopProgress};
 
 /// Every kind of input; a request by what it asks, a report by what it says.
-pub const KINDS: [&str; 48] = [
+pub const KINDS: [&str; 49] = [
     "tick",
     "read back",
     "arm",
@@ -53,6 +53,7 @@ pub const KINDS: [&str; 48] = [
     "clock",
     "suspend",
     "close",
+    "guard holds",
 ];
 
 /// Every state of a step.
@@ -88,6 +89,7 @@ pub(crate) fn kind(input: &Input, level: u32) -> usize {
         Input::ClockSane(_) => 45,
         Input::Suspended => 46,
         Input::Close => 47,
+        Input::GuardHolds { .. } => 48,
     }
 }
 

@@ -12,6 +12,7 @@
 mod book;
 mod bounds;
 mod core;
+mod daemon;
 mod inputs;
 mod kit;
 mod oracle;
@@ -21,6 +22,7 @@ mod statement;
 mod tally;
 mod wire;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,6 +48,8 @@ pub struct Options {
     pub jobs: u64,
     /// Keep a log of everything that happens.
     pub verbose: bool,
+    /// Keep the record of a single session in this directory instead of in memory, and the lines of a truth file.
+    pub record_in: Option<PathBuf>,
     /// Stop at the first violation.
     pub stop_at_first: bool,
     /// A law that is broken on purpose.
@@ -61,6 +65,7 @@ impl Default for Options {
             minutes: 60,
             jobs: 2,
             verbose: false,
+            record_in: None,
             stop_at_first: false,
             #[cfg(feature = "defects")]
             defect: None,
@@ -93,6 +98,8 @@ pub struct Course {
     pub found: Vec<Violation>,
     /// What happened, when that was asked for.
     pub log: Vec<String>,
+    /// Lines of a truth file, when the record was kept.
+    pub truth: String,
     /// Mark of every output of the governor.
     pub digest: u64,
 }
@@ -103,6 +110,14 @@ pub struct Course {
 /// The shipped device files or the record in memory could not be used, in words.
 pub fn core_session(kit: &Kit, seed: u64, options: &Options) -> Result<Course, String> {
     core::session(kit, seed, options)
+}
+
+/// Runs one session of the whole daemon.
+///
+/// # Errors
+/// The shipped device files, the record in memory or the runtime could not be used, in words.
+pub fn daemon_session(kit: &Kit, seed: u64, options: &Options) -> Result<Course, String> {
+    daemon::session(kit, seed, options)
 }
 
 /// Every how many seeds a session is run twice, to see that it goes the same way (law 8).
@@ -126,6 +141,22 @@ fn judged(kit: &Kit, seed: u64, options: &Options) -> Result<Course, String> {
 /// # Errors
 /// A session could not be run, or the system gave no thread, in words.
 pub fn core_layer(options: &Options) -> Result<Statement, String> {
+    layer("core", judged, options)
+}
+
+/// Runs the whole-daemon layer over its seeds, on as many threads as asked.
+///
+/// # Errors
+/// A session could not be run, or the system gave no thread, in words.
+pub fn daemon_layer(options: &Options) -> Result<Statement, String> {
+    layer("daemon", daemon_session, options)
+}
+
+fn layer(
+    name: &'static str,
+    session: fn(&Kit, u64, &Options) -> Result<Course, String>,
+    options: &Options,
+) -> Result<Statement, String> {
     let kit = Kit::shipped()?;
     let next = Arc::new(AtomicU64::new(0));
     let jobs = options.jobs.clamp(1, 64);
@@ -139,7 +170,7 @@ pub fn core_layer(options: &Options) -> Result<Statement, String> {
                 if number >= options.seeds {
                     return;
                 }
-                let course = judged(&kit, options.from.saturating_add(number), &options);
+                let course = session(&kit, options.from.saturating_add(number), &options);
                 if results.send(course).is_err() {
                     return;
                 }
@@ -148,10 +179,12 @@ pub fn core_layer(options: &Options) -> Result<Statement, String> {
         crate::runtime::on_thread(&format!("certify {job}"), work).map_err(|error| error.to_string())?;
     }
     drop(results);
-    let mut statement = Statement::new("core", options.minutes);
+    let mut statement = Statement::new(name, options.minutes);
     for course in courses {
         statement.take(course?);
         if options.stop_at_first && !statement.passed() {
+            // The others end with the session in hand.
+            next.store(options.seeds, Ordering::Relaxed);
             break;
         }
     }

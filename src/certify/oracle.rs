@@ -79,12 +79,12 @@ struct Unit {
     stopping: Option<Mono>,
     /// Its newest frame that does anything is a stop, written then.
     stopped_at: Option<Mono>,
+    /// The guard process can stop it by its own way.
+    held: bool,
     /// A step of it is armed.
     armed: bool,
     /// It said that its epoch has begun.
     ready: bool,
-    /// Since when both hold.
-    ready_since: Mono,
     /// The newest stop that it, or a person, has proven.
     proven: Generation,
     outputs: [Output; CHANNELS],
@@ -157,6 +157,7 @@ pub(crate) struct Oracle {
     /// When one of them was lost.
     lost_at: Mono,
     latched: bool,
+    latched_at: Mono,
     latch: Generation,
     durable: u64,
     /// What was reached.
@@ -182,7 +183,7 @@ impl Oracle {
                 since: Mono::ORIGIN,
                 used: 0.0,
             }),
-            lease: Lease::new(lease),
+            lease: Lease::new(lease, stop_within),
             stop_within,
             guard: false,
             clock: false,
@@ -190,6 +191,7 @@ impl Oracle {
             record: RecordHealth::Slow,
             lost_at: Mono::ORIGIN,
             latched: false,
+            latched_at: Mono::ORIGIN,
             latch: Generation(0),
             durable: 0,
             tally: Tally::default(),
@@ -229,7 +231,8 @@ impl Oracle {
             self.end_bouts(now, unit);
             self.fault(unit, now.saturating_add(Duration::from_secs(2)));
             if let Some(unit) = self.units.get_mut(unit) {
-                (unit.up, unit.armed, unit.ready, unit.stop_asked) = (false, false, false, None);
+                (unit.up, unit.held, unit.armed) = (false, false, false);
+                (unit.ready, unit.stop_asked) = (false, None);
                 unit.proven = Generation(0);
             }
         }
@@ -240,7 +243,7 @@ impl Oracle {
         (self.guard, self.clock, self.read_back, self.latched, self.durable) =
             (false, false, false, false, 0);
         (self.record, self.lost_at) = (RecordHealth::Slow, now);
-        self.lease.end();
+        self.lease.end(now);
     }
 
     /// Returns the positions of the steps that use a unit.
@@ -263,16 +266,30 @@ impl Oracle {
     pub(crate) fn input(&mut self, now: Mono, input: &Input) {
         let before = self.interlocks_closed();
         match input {
-            Input::Guard { present } => self.guard = *present,
+            Input::Guard { present } => {
+                self.guard = *present;
+                if !present {
+                    self.units.iter_mut().for_each(|unit| unit.held = false);
+                }
+            }
+            Input::GuardHolds { device, holds } => {
+                let guard = self.guard;
+                if let Some(unit) = self.units.get_mut(usize::from(device.0)) {
+                    unit.held = *holds && guard;
+                }
+                if !holds {
+                    self.forget_wishes();
+                }
+            }
             Input::ClockSane(sane) => self.clock = *sane,
             Input::Record(health) => self.record = *health,
             Input::Heartbeat { issued } => self.lease.heartbeat(now, *issued),
-            Input::Unseen => self.lease.end(),
+            Input::Unseen => self.lease.end(now),
             Input::Link { device, up } => self.link(now, usize::from(device.0), *up),
             Input::Durable { seq } => self.durable = self.durable.max(seq.0),
             Input::Request(request) => self.request(now, request),
             Input::Stop { .. } => self.stop_all(now),
-            Input::Report { device, report } => self.report(now, *device, report),
+            Input::Report { device, report } => self.report(*device, report),
             Input::Tick | Input::Suspended | Input::Close => {}
         }
         if before && !self.interlocks_closed() {
@@ -296,12 +313,14 @@ impl Oracle {
             self.fault(at, now);
         }
         if let Some(unit) = self.units.get_mut(at) {
-            (unit.silent, unit.up, unit.armed, unit.ready, unit.stop_asked) = (up, up, false, false, None);
+            (unit.silent, unit.up, unit.held) = (up, up, false);
+            (unit.armed, unit.ready, unit.stop_asked) = (false, false, None);
         }
     }
 
     fn stop_all(&mut self, now: Mono) {
         self.latched = true;
+        self.latched_at = now;
         // A unit that has not been written to on this link hears its stop first of all (law 15); one that is being
         // stopped hears the next frame in its rhythm.
         let hears = |unit: &&mut Unit| {
@@ -313,14 +332,14 @@ impl Oracle {
         }
     }
 
-    fn report(&mut self, now: Mono, device: DeviceId, report: &Report) {
+    fn report(&mut self, device: DeviceId, report: &Report) {
         let Some(unit) = self.units.get_mut(usize::from(device.0)) else {
             return;
         };
-        match report {
-            Report::Ready { .. } => (unit.ready, unit.ready_since) = (true, now),
-            Report::EpochEnded { .. } => unit.ready = false,
-            _ => {}
+        if let Report::Ready { .. } = report {
+            unit.ready = true;
+        } else if let Report::EpochEnded { .. } = report {
+            unit.ready = false;
         }
     }
 
@@ -382,6 +401,7 @@ impl Oracle {
     // ---- what goes on record ---------------------------------------------------------------------------------------
 
     /// Hears an entry when it is appended.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the oracle reads what it judges by and nothing else")]
     pub(crate) fn entry(&mut self, now: Mono, seq: Seq, entry: &Entry) {
         self.tally.entries += 1;
         match entry {
@@ -622,17 +642,17 @@ impl Oracle {
         let locked =
             now < known.locked_until && !(program && known.eased.is_some_and(|eased| amount <= eased + 1.0));
         let grace = now.since(self.lost_at) <= PACKET_LIFE;
-        let unit_up = self.units.get(at).is_some_and(|unit| unit.up && unit.armed);
+        let unit_up = self.units.get(at).is_some_and(|unit| unit.up && unit.held && unit.armed);
         let broken = if amount > most + 1e-6 {
             Some((1, format!("{level} where {most:.0} is allowed")))
-        } else if self.latched {
+        } else if self.latched && now.since(self.latched_at) >= self.stop_within {
             Some((4, format!("{level} while everything is stopped")))
         } else if !self.interlocks_closed() && !grace {
             Some((5, format!("{level} while an interlock is open")))
         } else if !self.lease.alive(now) {
             Some((5, format!("{level} without the operator's lease")))
         } else if !unit_up {
-            Some((5, format!("{level} for a unit that is not in use")))
+            Some((5, format!("{level} for a unit that is not in use, or that the guard does not hold")))
         } else if !covered {
             Some((5, format!("{level} without a durable intent")))
         } else if locked {
@@ -652,7 +672,10 @@ impl Oracle {
     pub(crate) fn call_over(&mut self, now: Mono) {
         for at in 0..self.units.len() {
             let asked = self.units.get(at).and_then(|unit| unit.stop_asked);
-            if asked.is_some_and(|asked| now.since(asked) >= self.stop_within) {
+            let late = asked.is_some_and(|asked| now.since(asked) >= self.stop_within);
+            let faulted = self.units.get(at).is_some_and(|unit| now < unit.faulted_until);
+            // A link that takes no bytes is the link's fault, where bytes are seen behind it.
+            if late && (self.stop_within.is_zero() || !faulted) {
                 let law = if self.record == RecordHealth::Healthy { 3 } else { 9 };
                 self.broken(law, now, format!("unit {at} was not told to stop in the call of the stop"));
                 if let Some(unit) = self.units.get_mut(at) {
@@ -818,9 +841,9 @@ impl Unit {
             stop_asked: None,
             stopping: None,
             stopped_at: None,
+            held: false,
             armed: false,
             ready: false,
-            ready_since: Mono::ORIGIN,
             proven: Generation(0),
             outputs: std::array::from_fn(|at| Output::new(Channel(u8::try_from(at).unwrap_or(0)))),
         }

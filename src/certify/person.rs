@@ -24,6 +24,8 @@ pub(crate) enum Gesture {
     Ask(Act),
     /// Asks from a screen that is behind.
     AskStale(Act),
+    /// Asks, and stops everything in the same moment.
+    AskThenStop(Act),
     /// Asks twice with one number.
     AskTwice(Act),
     /// Stops everything.
@@ -40,6 +42,8 @@ pub(crate) struct Person {
     /// When the last step of the plan may begin.
     last_from: Mono,
     working_on: Option<u8>,
+    /// Goes on as if nothing were stopped: which stop, and how often still.
+    defied: Option<(Generation, u32)>,
 }
 
 /// Returns who acts.
@@ -57,6 +61,7 @@ impl Person {
             idle_until: Mono::ORIGIN,
             last_from: Mono::ORIGIN.saturating_add(last),
             working_on: None,
+            defied: None,
         }
     }
 
@@ -69,7 +74,14 @@ impl Person {
     pub(crate) fn next(&mut self, view: &Snapshot) -> (Gesture, Duration) {
         let soon = self.random.span(Duration::from_millis(250), Duration::from_millis(900));
         if let Some(generation) = view.latched {
-            return (self.reset(view, generation), soon * 2);
+            if self.defied.is_none_or(|(defied, _)| defied != generation) {
+                let times = if self.random.chance(300) { 12 } else { 0 };
+                self.defied = Some((generation, times));
+            }
+            match &mut self.defied {
+                Some((_, times)) if *times > 0 => *times -= 1,
+                Some(_) | None => return (self.reset(view, generation), soon * 2),
+            }
         }
         let Some(step) = self.choose(view) else {
             let act = if self.random.chance(500) { Act::Present } else { Act::AcknowledgeAlarms };
@@ -164,6 +176,7 @@ impl Person {
         match self.random.below(30) {
             0 => Gesture::AskStale(act),
             1 => Gesture::AskTwice(act),
+            2 => Gesture::AskThenStop(act),
             _ => Gesture::Ask(act),
         }
     }

@@ -8,10 +8,12 @@ use crate::model::area::{AreaCode, Place, Side, Tissue};
 use crate::model::capability::IntensityRange;
 use crate::model::command::{Channel, DeviceId, Intensity};
 use crate::model::limit::{LimitChain, LimitOwner, Limits};
-use crate::model::plan::{Applicator, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation};
+use crate::model::plan::{
+    Applicator, Beside, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
+};
 use crate::model::protocol::Modality;
 use crate::sim::Seeded;
-use crate::units::{Level, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
+use crate::units::{Centimetres, Level, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
 
 /// Whom every plan is for.
 pub(crate) const CLIENT: &str = "C-0001";
@@ -50,7 +52,7 @@ pub(crate) fn plan(kit: &Kit, random: &mut Seeded) -> Result<Made, String> {
     shuffle(&mut owners, random);
     let count = 5 + random.below(5);
     let mut steps = Vec::new();
-    let mut together = Vec::new();
+    let (mut together, mut beside) = (Vec::new(), Vec::new());
     for number in 1..=count {
         let unit = pick(&families, random).unwrap_or(0);
         let (Some(family), Some(planned)) = (families.get(unit), devices.get(unit)) else {
@@ -68,9 +70,14 @@ pub(crate) fn plan(kit: &Kit, random: &mut Seeded) -> Result<Made, String> {
         if first.channel != second.channel && stimulation && random.chance(600) {
             together.push((first.number, second.number));
         }
+        if first.stimulation.is_some() != second.stimulation.is_some() && random.chance(500) {
+            let distance =
+                random.chance(900).then(|| Centimetres::from_millimetres(between(random, 30, 250)));
+            beside.push(Beside { steps: (first.number, second.number), distance });
+        }
     }
     let (id, title) = ("certify".to_owned(), "Certification".to_owned());
-    let plan = Plan { id, title, client: ClientCode::new(CLIENT), devices, steps, together };
+    let plan = Plan { id, title, client: ClientCode::new(CLIENT), devices, steps, together, beside };
     Ok(Made { plan, families })
 }
 

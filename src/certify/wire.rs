@@ -99,7 +99,7 @@ fn update(mut data: Plain<'_>) -> Meaning {
             continue;
         }
         let points = data.next().unwrap_or(0) >> 4;
-        (data.next(), data.next());
+        let _period = [data.next(), data.next()];
         for _ in 0..=points {
             let mut word = 0u32;
             for _ in 0..4 {

@@ -59,6 +59,7 @@ impl Certify {
             minutes: self.minutes.max(1),
             jobs: self.jobs,
             verbose: self.verbose,
+            record_in: None,
             stop_at_first: false,
             #[cfg(feature = "defects")]
             defect: self.defect,
@@ -68,7 +69,7 @@ impl Certify {
             passed &= show(&options, certify::core_layer);
         }
         if self.layer != Layer::Core {
-            passed &= show(&options, certify::core_layer);
+            passed &= show(&options, certify::daemon_layer);
         }
         if passed { Outcome::Done } else { Outcome::Failed }
     }

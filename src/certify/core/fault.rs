@@ -88,6 +88,7 @@ pub(super) enum Fault {
     Suspend,
     WallStep,
     GuardGone,
+    GuardBlind,
     Stall,
     BeatsLate,
     BeatsReplayed,
@@ -96,7 +97,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 27] = [
         Self::LinkLoss,
         Self::LinkSlow,
         Self::StuckWrites,
@@ -118,6 +119,7 @@ impl Fault {
         Self::Suspend,
         Self::WallStep,
         Self::GuardGone,
+        Self::GuardBlind,
         Self::Stall,
         Self::BeatsLate,
         Self::BeatsReplayed,
@@ -148,6 +150,7 @@ impl Fault {
             Self::Suspend => "clock: suspend",
             Self::WallStep => "clock: wall step",
             Self::GuardGone => "guard: gone",
+            Self::GuardBlind => "guard: cannot reach a unit",
             Self::Stall => "clock: frozen",
             Self::BeatsLate => "lease: beats late",
             Self::BeatsReplayed => "lease: beats replayed",
@@ -166,7 +169,7 @@ impl World<'_> {
     }
 
     pub(super) fn fault(&mut self) {
-        let at = usize::try_from(self.fault_random.below(26)).unwrap_or(0);
+        let at = usize::try_from(self.fault_random.below(27)).unwrap_or(0);
         let Some(fault) = Fault::ALL.get(at).copied() else {
             return;
         };
@@ -210,6 +213,12 @@ impl World<'_> {
             }
             Fault::GuardGone => {
                 self.input(Input::Guard { present: false });
+                self.later(lasts, Event::Undo(Undo::Guard));
+            }
+            Fault::GuardBlind => {
+                self.guard_blind = true;
+                let device = DeviceId(u8::try_from(unit).unwrap_or(0));
+                self.input(Input::GuardHolds { device, holds: false });
                 self.later(lasts, Event::Undo(Undo::Guard));
             }
             Fault::BeatsLate => self.beat_fault(BeatFault::Late, lasts),
@@ -261,6 +270,10 @@ impl World<'_> {
         self.later(lasts, Event::Undo(Undo::Link(at)));
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only faults of devices come here; the rest is a battery"
+    )]
     fn device_fault(&mut self, fault: Fault, at: usize, lasts: Duration) {
         let gun = self.units.get(at).is_some_and(|unit| unit.family.radio());
         let few = u8::try_from(1 + self.fault_random.below(4)).unwrap_or(1);
@@ -318,7 +331,10 @@ impl World<'_> {
                     self.set_health(RecordHealth::Healthy);
                 }
             }
-            Undo::Guard => self.input(Input::Guard { present: true }),
+            Undo::Guard => {
+                self.guard_blind = false;
+                self.input(Input::Guard { present: true });
+            }
             Undo::Clock => self.input(Input::ClockSane(true)),
         }
     }

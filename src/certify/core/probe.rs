@@ -43,7 +43,7 @@ impl Probes {
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
         for _ in 0..GOALS {
-            let kind = usize::try_from(random.below(47)).unwrap_or(0);
+            let kind = usize::try_from(random.below(49)).unwrap_or(0);
             // One unit in two sessions is found unusable: it stays so.
             if kind != UNUSABLE
                 && let Some(at) = pick(&goals, &mut random)
@@ -173,6 +173,11 @@ impl World<'_> {
                 self.later(Duration::from_millis(300), Event::Undo(super::Undo::Clock));
             }
             46 => self.input(Input::Suspended),
+            48 => {
+                let holds = self.probes.random.chance(500);
+                self.input(Input::GuardHolds { device: planned.device, holds });
+                self.later(Duration::from_millis(300), Event::Undo(super::Undo::Guard));
+            }
             _ => {}
         }
     }

@@ -11,12 +11,14 @@ const ECHO_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     length: Duration,
+    /// From its end until the bytes must have stopped.
+    grace: Duration,
     until: Option<Mono>,
 }
 
 impl Lease {
-    pub(super) const fn new(length: Duration) -> Self {
-        Self { length, until: None }
+    pub(super) const fn new(length: Duration, grace: Duration) -> Self {
+        Self { length, grace, until: None }
     }
 
     pub(super) fn heartbeat(&mut self, now: Mono, issued: Mono) {
@@ -25,11 +27,11 @@ impl Lease {
         }
     }
 
-    pub(super) const fn end(&mut self) {
-        self.until = None;
+    pub(super) fn end(&mut self, now: Mono) {
+        self.until = self.until.map(|until| until.min(now));
     }
 
     pub(super) fn alive(&self, now: Mono) -> bool {
-        self.until.is_some_and(|until| now < until)
+        self.until.is_some_and(|until| now < until.saturating_add(self.grace))
     }
 }
