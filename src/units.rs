@@ -39,6 +39,12 @@ pub struct RawSpeed {
     raw: u16,
 }
 
+/// A percussion gun's own force number, dimensionless and not calibrated; compared only with numbers of the same gun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RawForce {
+    raw: u32,
+}
+
 /// A percussion gun's own speed step, 0 = off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level {
@@ -290,6 +296,18 @@ impl RawSpeed {
     }
 }
 
+impl RawForce {
+    /// Returns the device's own force number.
+    pub const fn from_raw(raw: u32) -> Self {
+        Self { raw }
+    }
+
+    /// Returns the device's own force number.
+    pub const fn raw(self) -> u32 {
+        self.raw
+    }
+}
+
 impl Level {
     /// Motor off.
     pub const ZERO: Self = Self { level: 0 };
@@ -461,6 +479,20 @@ impl FromStr for RawSpeed {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let value = SPEED.parse_u32(text)?;
         u16::try_from(value).map(Self::from_raw).map_err(|_| UnitError::TooLarge { found: text.to_owned() })
+    }
+}
+
+impl fmt::Display for RawForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SPEED.write(f, u64::from(self.raw))
+    }
+}
+
+impl FromStr for RawForce {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        SPEED.parse_u32(text).map(Self::from_raw)
     }
 }
 

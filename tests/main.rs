@@ -15,6 +15,7 @@
 )]
 
 mod architecture;
+mod bluez;
 mod certify;
 mod cli;
 mod crash;

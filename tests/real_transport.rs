@@ -114,6 +114,7 @@ fn world() -> World {
         label: label.to_owned(),
         kind,
         link: LinkFaults::default(),
+        behaviour: std::collections::BTreeMap::new(),
         events: Vec::new(),
     };
     let stimulator = UnitKind::Stimulator { model: StimulatorModel::P24, serial: "S".to_owned() };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use doseward::alarm::{Alarm, Cause};
 use doseward::governor::{Entry, Interlock, Refusal, RequestId, Seq};
 use doseward::model::area::{AreaCode, Place, Side, Tissue};
+use doseward::model::budget::Spent;
 use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBasis, Telemetry};
 use doseward::model::command::{Channel, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use doseward::model::dose::{Dose, DoseId, Evidence};
@@ -20,6 +21,7 @@ use doseward::model::session::{Actor, Discomfort, SessionId, StopReason};
 use doseward::record::entry::{Body, DoseBody, RestsOn, SealReason, SessionHead, StoredEntry};
 use doseward::record::journal::{Journal, Stamp};
 use doseward::record::recover::{Proof, UNHEARD_US};
+use doseward::record::spent::Asked;
 use doseward::record::store::{FILE, Reader};
 use doseward::record::verify::{self, What};
 use doseward::record::{RecordError, export};
@@ -70,6 +72,8 @@ fn capability(gun: bool) -> Capability {
         stop_tail: Duration::from_millis(if gun { 1000 } else { 0 }),
         battery_life: Duration::from_secs(7200),
         contact_seen_from: Milliamps::ZERO,
+        reports_force: false,
+        reports_own_button: false,
         rate_basis: if gun { RateBasis::WorstCase } else { RateBasis::None },
         limits: Limits::default(),
     }
@@ -112,6 +116,8 @@ fn step(number: u8, modality: Modality, title: &str, at: Place, cycle: Option<Cy
         target: if gun { speed(1750) } else { current(22) },
         duration: Duration::from_secs(if gun { 120 } else { 1200 }),
         held_by: gun.then(|| "T1".to_owned()),
+        start_at_device: false,
+        force_max: None,
         usual: Limits::default(),
         chain: LimitChain::default(),
         place: at,
@@ -520,15 +526,132 @@ fn seal_totals_and_day_budgets_add_up_the_doses_and_count_the_upper_bound() {
     assert_eq!((back.pulses_min, back.pulses_max), (10_800, 11_200));
     assert_eq!(back.charge_max_pc, 9000 * 22_000 * 200 + 2200 * 20_000 * 200);
 
-    let client = ClientCode::new("K-0417");
-    let day = |text: &str| text.parse::<jiff::civil::Date>().unwrap();
-    let zone = jiff::tz::TimeZone::UTC;
-    let spent = reader.spent(&client, day("2026-11-21"), &zone, true).unwrap();
-    let found: BTreeMap<_, _> = spent.iter().map(|sum| (sum.area.as_str(), sum.on_max_us / SECOND)).collect();
-    assert_eq!(found, BTreeMap::from([("calf", 121), ("low_back", 112)]));
-    assert!(reader.spent(&client, day("2026-11-22"), &zone, true).unwrap().is_empty());
-    assert!(reader.spent(&client, day("2026-11-21"), &zone, false).unwrap().is_empty(), "simulated is apart");
-    assert!(reader.spent(&ClientCode::new("K-2"), day("2026-11-21"), &zone, true).unwrap().is_empty());
+    let spent = spent_at(&reader, "K-0417", "2026-11-21T18:00:00Z", None);
+    let found: BTreeMap<_, _> = spent
+        .areas
+        .iter()
+        .map(|((_, area, side), on)| ((area.as_str(), side.word()), on.time.as_secs()))
+        .collect();
+    assert_eq!(found, BTreeMap::from([(("calf", "right"), 121), (("low_back", "left"), 112)]));
+    let day: BTreeMap<_, _> =
+        spent.day.iter().map(|(modality, time)| (modality.word(), time.as_secs())).collect();
+    assert_eq!(day, BTreeMap::from([("percussion", 121), ("tens", 112)]));
+    assert_eq!(spent.known.iter().map(|known| known.word()).collect::<Vec<_>>(), ["percussion", "tens"]);
+    let tomorrow = spent_at(&reader, "K-0417", "2026-11-22T18:00:00Z", None);
+    assert!(
+        tomorrow.areas.is_empty() && tomorrow.day.is_empty() && tomorrow.known.len() == 2,
+        "{tomorrow:?}"
+    );
+    assert_eq!(spent_at(&reader, "K-2", "2026-11-21T18:00:00Z", None), Spent::default());
+}
+
+/// Returns what a client got, asked at a wall time of the boot in which the sample was written.
+fn spent_at(reader: &Reader, client: &str, wall: &str, monotonic: Option<(&str, u64)>) -> Spent {
+    let (client, zone) = (ClientCode::new(client), jiff::tz::TimeZone::UTC);
+    let (boot, monotonic_us) = monotonic.map_or((None, 0), |(boot, us)| (Some(boot), us));
+    let wall = wall.parse().unwrap();
+    let (plan_id, simulated) = ("knee-01", true);
+    let asked = Asked { client: &client, plan_id, simulated, zone: &zone, wall, monotonic_us, boot };
+    reader.spent(&asked).unwrap()
+}
+
+/// A gun's uncertain dose, closed at its battery's end; the guard proves a stop 30 s after its begin.
+fn write_uncertain(journal: &mut Journal) -> Dose {
+    let mut to = Writer::begin(journal, S1, 0);
+    to.add(10, Entry::ReadBack { by: therapist(), client: ClientCode::new("K-0417") });
+    let mut dose = bout(7, 60_000, 160_000, 1750, 0);
+    dose.evidence = Evidence::Uncertain;
+    dose.lower = None;
+    dose.on_us = (4 * SECOND, 100 * SECOND);
+    dose.speed_us = (0, 100 * SECOND * 1750);
+    to.add(161_000, Entry::Dose(dose.clone()));
+    journal.seal(stamp(162_000)).unwrap();
+    dose
+}
+
+/// SR-43: the guard's journal narrows, a person resolves inside the bounds that the screen showed; both stay on record,
+/// neither widens, heard twice they change nothing, and the budget follows.
+#[test]
+fn sr_43_an_uncertain_dose_is_narrowed_and_resolved_and_the_record_keeps_both() {
+    use doseward::record::settle::{NarrowedBy, Resolve, Resolving};
+    let mut journal = Journal::in_memory().unwrap();
+    let dose = write_uncertain(&mut journal);
+    let session = SessionId::new(S1);
+    let seconds = Duration::from_secs;
+    let counted = |journal: &Journal| {
+        let spent = spent_at(&journal.reader().unwrap(), "K-0417", "2026-11-21T18:00:00Z", None);
+        (spent.day[&Modality::Percussion].as_secs(), spent.open.len())
+    };
+    assert_eq!(counted(&journal), (100, 1));
+    let mut narrow = |at: u64| {
+        journal.narrow(stamp(200_000), &session, GUN, at * SECOND, NarrowedBy::GuardJournal).unwrap()
+    };
+    assert_eq!(narrow(90), [dose.id], "30 s after its begin, and a second of tail");
+    assert_eq!(narrow(120), [], "a later proof says nothing more");
+    assert_eq!(narrow(90), [], "the same proof says nothing more");
+    assert_eq!(narrow(59), [], "a stop before it began says nothing of it");
+    assert_eq!(counted(&journal), (31, 1));
+    let resolve = |shown: u64, gave: u64, reason: &str| Resolve {
+        session: session.clone(),
+        dose: dose.id,
+        shown: (seconds(4), seconds(shown)),
+        gave: Some(seconds(gave)),
+        by: therapist(),
+        reason: reason.to_owned(),
+    };
+    let on = (seconds(4), seconds(31));
+    let mut ask = |resolve: &Resolve| journal.resolve(stamp(210_000), resolve).unwrap();
+    assert_eq!(
+        ask(&resolve(100, 20, "seen")),
+        Resolving::Stale(on),
+        "it was narrowed after the screen was drawn"
+    );
+    assert_eq!(ask(&resolve(31, 3, "seen")), Resolving::Outside(on), "below what is certain");
+    assert_eq!(ask(&resolve(31, 32, "seen")), Resolving::Outside(on), "a resolution never widens");
+    assert_eq!(ask(&resolve(31, 20, " ")), Resolving::NoReason);
+    assert_eq!(ask(&resolve(31, 20, "lifted off at once")), Resolving::Done);
+    assert_eq!(ask(&resolve(31, 10, "another one")), Resolving::Already);
+    assert_eq!(counted(&journal), (20, 0));
+    assert_eq!(
+        journal.narrow(stamp(220_000), &session, GUN, 70 * SECOND, NarrowedBy::StopProven).unwrap(),
+        [dose.id]
+    );
+    assert_eq!(counted(&journal), (11, 0), "a later source still narrows");
+    let reader = journal.reader().unwrap();
+    let kept = reader.doses(&session).unwrap().pop().unwrap();
+    assert_eq!((kept.dose.on_us, kept.bounds_us()), ((4 * SECOND, 100 * SECOND), (4 * SECOND, 11 * SECOND)));
+    let resolved = kept.resolved.unwrap();
+    assert_eq!((resolved.gave_us, resolved.reason.as_str()), (20 * SECOND, "lifted off at once"));
+    assert!(verify::database(&reader, None).unwrap().sound());
+}
+
+/// SR-34: a wall clock stepped by a day, or over a change to summer time, neither revives nor changes a budget; what the
+/// monotonic clock of this boot dates counts as it dates it. How long ago a bout ended does not come from the wall clock.
+#[test]
+fn sr_34_a_stepped_wall_clock_changes_no_budget() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut to = Writer { journal: &mut journal, next: 1 };
+    let mut opened = head(S1);
+    opened.boot = Some("boot-1".to_owned());
+    to.journal.begin(&opened, stamp(0)).unwrap();
+    to.add(61_000, Entry::Dose(bout(1, 0, 60_000, 1750, 0)));
+    journal.seal(stamp(62_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    // The session began at 5 000 s of that boot; it is asked 90 s after the bout.
+    let now = 5_000 * SECOND + 150 * SECOND;
+    let written = stamp(62_000).wall;
+    let hours = |hours: i64| (written + jiff::SignedDuration::from_hours(hours)).to_string();
+    for step in [0, -25, -24, -1, 1, 24, 25, 48] {
+        let spent = spent_at(&reader, "K-0417", &hours(step), Some(("boot-1", now)));
+        assert_eq!(spent.day[&Modality::Percussion].as_secs(), 60, "the clock is stepped by {step} h");
+        let calf = place("calf", Side::Right);
+        assert_eq!(spent.ago(Modality::Percussion, &calf), Some(Duration::from_secs(90)), "{step} h");
+    }
+    // Another boot: it was at least as long ago as this boot is old; set back, the day stays that of the newest entry.
+    let other = spent_at(&reader, "K-0417", &hours(-24), Some(("boot-2", 12 * SECOND)));
+    assert_eq!(other.ago(Modality::Percussion, &place("calf", Side::Right)), Some(Duration::from_secs(12)));
+    let next_day = spent_at(&reader, "K-0417", &hours(25), Some(("boot-2", 12 * SECOND)));
+    assert!(next_day.day.is_empty(), "the next day, after a restart of the machine");
 }
 
 // ---- tampering ----

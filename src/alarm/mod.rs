@@ -2,6 +2,16 @@
 //!
 //! Priorities follow clinical-safety 8.3: *high*, output cannot be stopped or is above its limit; *medium*, the
 //! system stopped something; *low*, the rest. Never "error", never a code without words.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `signal` | light and sound of each priority, as data |
+//! | `tone` | the sound as samples |
+
+pub mod signal;
+pub mod tone;
+
+use std::time::Duration;
 
 use crate::model::command::{Channel, DeviceId};
 
@@ -53,6 +63,26 @@ pub enum Cause {
     GuardBlind,
     /// The machine slept.
     Suspended,
+    /// Pressed harder than the step allows.
+    ForceHigh,
+    /// Stopped for the same cause again and again: the unit is locked for a while.
+    LockedOut,
+    /// The box cannot sound an alarm.
+    Soundless,
+}
+
+/// Silence after an acknowledgement lasts at most this long (clinical-safety 8.3).
+pub const PAUSE_MAX: Duration = Duration::from_secs(120);
+
+/// What is to be heard at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sounding {
+    /// The most urgent alarm that sounds; `None`: silence.
+    pub priority: Option<Priority>,
+    /// Grows when an alarm comes or comes again, so that it is heard at once and not with the next repetition.
+    pub count: u64,
+    /// How long an acknowledged alarm stays silent yet; shown.
+    pub paused: Option<Duration>,
 }
 
 /// One alarm.
@@ -67,6 +97,30 @@ pub struct Alarm {
 }
 
 impl Cause {
+    /// All causes.
+    pub const ALL: [Self; 20] = [
+        Self::StopUnconfirmed,
+        Self::Mismatch,
+        Self::LinkLost,
+        Self::LeadOff,
+        Self::DeviceFault,
+        Self::StartedAtDevice,
+        Self::RaisedAtDevice,
+        Self::StoppedAtDevice,
+        Self::OperatorGone,
+        Self::OperatorAbsent,
+        Self::RecordFailing,
+        Self::Uncertain,
+        Self::Defect,
+        Self::Battery,
+        Self::GuardGone,
+        Self::GuardBlind,
+        Self::Suspended,
+        Self::ForceHigh,
+        Self::LockedOut,
+        Self::Soundless,
+    ];
+
     /// Returns how urgent it is.
     pub const fn priority(self) -> Priority {
         match self {
@@ -81,7 +135,10 @@ impl Cause {
             | Self::Uncertain
             | Self::GuardGone
             | Self::GuardBlind
-            | Self::Suspended => Priority::Medium,
+            | Self::Suspended
+            | Self::ForceHigh
+            | Self::LockedOut
+            | Self::Soundless => Priority::Medium,
             Self::StoppedAtDevice | Self::Battery => Priority::Low,
         }
     }
@@ -89,6 +146,59 @@ impl Cause {
     /// Returns whether it stays until its cause is gone *and* a person has seen it.
     pub const fn latched(self) -> bool {
         !matches!(self, Self::Battery | Self::StoppedAtDevice)
+    }
+
+    /// Returns whether the system stops a unit for it: the alerts that the restart lockout counts (SR-37). A stop by the
+    /// gun's own button is a person's, and the rest only tell of what follows a stop.
+    pub const fn stops_a_unit(self) -> bool {
+        match self {
+            Self::Mismatch
+            | Self::LinkLost
+            | Self::LeadOff
+            | Self::DeviceFault
+            | Self::StartedAtDevice
+            | Self::RaisedAtDevice
+            | Self::OperatorGone
+            | Self::OperatorAbsent
+            | Self::RecordFailing
+            | Self::Defect
+            | Self::GuardGone
+            | Self::GuardBlind
+            | Self::Suspended
+            | Self::ForceHigh => true,
+            Self::StopUnconfirmed
+            | Self::StoppedAtDevice
+            | Self::Uncertain
+            | Self::Battery
+            | Self::LockedOut
+            | Self::Soundless => false,
+        }
+    }
+
+    /// Returns why a unit was stopped, as the end of the sentence "it was stopped three times: …".
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::StopUnconfirmed => "its stop was not proven",
+            Self::Mismatch => "it reported more than it was told",
+            Self::LinkLost => "it did not answer",
+            Self::LeadOff => "an electrode lost contact",
+            Self::DeviceFault => "it reported a fault",
+            Self::StartedAtDevice => "it was started by its own button",
+            Self::RaisedAtDevice => "it was raised by its own button",
+            Self::StoppedAtDevice => "it was stopped by its own button",
+            Self::OperatorGone => "the controlling screen went away",
+            Self::OperatorAbsent => "nobody was at the controls",
+            Self::RecordFailing => "the record could not be written",
+            Self::Uncertain => "what it gave was not known",
+            Self::Defect => "a value was cut at the last barrier",
+            Self::Battery => "its battery was low",
+            Self::GuardGone => "the guard process was gone",
+            Self::GuardBlind => "the guard process could not reach it",
+            Self::Suspended => "the box was asleep",
+            Self::ForceHigh => "it was pressed too hard",
+            Self::LockedOut => "it was locked",
+            Self::Soundless => "the box could not sound an alarm",
+        }
     }
 
     /// Returns the code used in records.
@@ -111,6 +221,9 @@ impl Cause {
             Self::GuardGone => "guard_gone",
             Self::GuardBlind => "guard_blind",
             Self::Suspended => "suspended",
+            Self::ForceHigh => "force_high",
+            Self::LockedOut => "locked_out",
+            Self::Soundless => "soundless",
         }
     }
 
@@ -150,6 +263,13 @@ impl Cause {
                 format!("The guard process cannot reach {unit} any more. {unit} was told to stop.")
             }
             Self::Suspended => "The box was asleep. All units were told to stop first.".to_owned(),
+            Self::ForceHigh => format!("{unit} is pressed harder than this step allows."),
+            Self::LockedOut => {
+                format!(
+                    "{unit} was stopped three times within ten minutes for the same reason and is locked."
+                )
+            }
+            Self::Soundless => "The box cannot sound an alarm: its player does not work.".to_owned(),
         }
     }
 
@@ -174,6 +294,11 @@ impl Cause {
             Self::Battery => "Charge it before the next area.",
             Self::GuardGone | Self::GuardBlind | Self::Suspended => {
                 "Check the client, then start again from zero."
+            }
+            Self::ForceHigh => "Press less, or lift the gun off.",
+            Self::LockedOut => "Find out why and put it right; go on with another unit meanwhile.",
+            Self::Soundless => {
+                "Watch the screen. Put the player of config/daemon.toml right, then run `doseward alarm test`."
             }
         }
     }

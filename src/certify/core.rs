@@ -16,7 +16,8 @@ use super::plans::{self, Made};
 use super::{Course, Options};
 use crate::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use crate::governor::{
-    Act, Cleared, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, Version,
+    Act, AlarmOutput, Cleared, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq,
+    Settings, Version,
 };
 use crate::model::command::{Command, DeviceId};
 use crate::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
@@ -258,6 +259,7 @@ impl<'a> World<'a> {
     fn begin(&mut self) {
         self.input(Input::Guard { present: true });
         self.input(Input::ClockSane(true));
+        self.input(Input::AlarmOutput(AlarmOutput::Logged));
         self.health = RecordHealth::Healthy;
         self.input(Input::Record(RecordHealth::Healthy));
         for unit in 0..self.units.len() {

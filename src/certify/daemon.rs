@@ -17,7 +17,7 @@ use super::person::{Gesture, Person, actor};
 use super::plans::{self, Made};
 use super::{Course, Options};
 use crate::clock::Clock;
-use crate::governor::{Act, Entry, Input, RecordHealth, Request, RequestId, Seq, Version};
+use crate::governor::{Act, AlarmOutput, Entry, Input, RecordHealth, Request, RequestId, Seq, Version};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
 use crate::model::session::{SessionId, StopReason};
@@ -393,6 +393,7 @@ impl Day<'_> {
             writing: Writing::InLine,
             guard: present,
             clock_sane: true,
+            alarm_output: AlarmOutput::Logged,
         };
         let (session, supervisor) = builder.start(parts).map_err(|error| error.to_string())?;
         let mut shared = lock(&self.common);

@@ -4,7 +4,7 @@ use crate::governor::{Act, Input, RecordHealth, StepState};
 use crate::model::report::{OwnButton, Report, StopProgress};
 
 /// Every kind of input; a request by what it asks, a report by what it says.
-pub const KINDS: [&str; 49] = [
+pub const KINDS: [&str; 54] = [
     "tick",
     "read back",
     "arm",
@@ -54,6 +54,11 @@ pub const KINDS: [&str; 49] = [
     "suspend",
     "close",
     "guard holds",
+    "alarm output",
+    "locked out",
+    "client says less",
+    "force",
+    "button changed",
 ];
 
 /// Every state of a step.
@@ -90,6 +95,8 @@ pub(crate) fn kind(input: &Input, level: u32) -> usize {
         Input::Suspended => 46,
         Input::Close => 47,
         Input::GuardHolds { .. } => 48,
+        Input::AlarmOutput(_) => 49,
+        Input::LockedOut { .. } => 50,
     }
 }
 
@@ -108,6 +115,7 @@ fn act(act: &Act, level: u32) -> usize {
         Act::OperatorLimit { .. } => 11,
         Act::Reset { .. } => 12,
         Act::StatedStopped { .. } => 13,
+        Act::ClientLess { .. } => 51,
         Act::AcknowledgeAlarms => 14,
         Act::Present => 15,
     }
@@ -130,6 +138,8 @@ const fn report(report: &Report) -> usize {
         Report::OwnButton(OwnButton::Stopped) => 29,
         Report::OwnButton(OwnButton::Lowered(_)) => 30,
         Report::OwnButton(OwnButton::Raised(_)) => 31,
+        Report::Force(_) => 52,
+        Report::OwnButton(OwnButton::Changed(_)) => 53,
         Report::Battery(_) => 32,
         Report::LeaseEnded => 33,
         Report::DroppedLate => 34,

@@ -290,7 +290,9 @@ impl Oracle {
             Input::Request(request) => self.request(now, request),
             Input::Stop { .. } => self.stop_all(now),
             Input::Report { device, report } => self.report(*device, report),
-            Input::Tick | Input::Suspended | Input::Close => {}
+            Input::LockedOut { .. } => self.forget_wishes(),
+            // Judged when a step is armed only; the rest says nothing of output.
+            Input::AlarmOutput(_) | Input::Tick | Input::Suspended | Input::Close => {}
         }
         if before && !self.interlocks_closed() {
             self.lost_at = now;

@@ -190,7 +190,8 @@ impl Person {
                 let Some(score) = Discomfort::new(score) else { return Gesture::Look };
                 Act::Comfort { step: number, score }
             }
-            23 | 24 => Act::TooMuch { step: number },
+            23 => Act::TooMuch { step: number },
+            24 => Act::ClientLess { step: number },
             25..=30 => Act::OperatorLimit { step: number, limit: self.own_limit(step) },
             31 => Act::Hold { step: number },
             32 => Act::StopStep { step: number },

@@ -211,6 +211,7 @@ impl Making<'_> {
             target,
             duration: Duration::from_secs(u64::from(between(self.random, 15, 100))),
             held_by: Some("T-01".to_owned()),
+            start_at_device: self.random.chance(150),
             chain: self.chain(tight),
             ..blank(place)
         }
@@ -237,6 +238,8 @@ fn blank(place: Place) -> Step {
         target: Intensity::Current(Milliamps::ZERO),
         duration: Duration::ZERO,
         held_by: None,
+        force_max: None,
+        start_at_device: false,
         usual: Limits::default(),
         chain: LimitChain::default(),
     }

@@ -19,7 +19,7 @@ use crate::cli::run::DRIVES_ONLY_SIMULATED;
 use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
-use crate::governor::Settings;
+use crate::governor::{AlarmOutput, Settings};
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
@@ -153,6 +153,7 @@ impl Daemon {
         let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
+        head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
         Ok(Begun { journal, session, clock_sane })
@@ -208,6 +209,8 @@ impl Daemon {
             writing: Writing::Thread,
             guard: guard.clone(),
             clock_sane: begun.clock_sane,
+            // This version drives simulated units only: alarms go to the log.
+            alarm_output: AlarmOutput::Logged,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.lanes().clone());
@@ -334,6 +337,12 @@ fn listen_to_parent(present: watch::Sender<bool>) -> std::io::Result<()> {
         while matches!(input.read(&mut byte), Ok(1..)) {}
         present.send_replace(false);
     })
+}
+
+/// Returns which boot of the machine this is, as the system names it.
+fn boot() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// Returns the name under which the person at the terminal acts.

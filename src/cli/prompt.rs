@@ -172,7 +172,15 @@ pub(crate) mod tests {
             phase: Phase::Continuous,
         };
         let steps = plan.steps.iter().map(view).collect();
-        Snapshot { at: NOW, version: Version(1), latched: None, steps, units: Vec::new(), alarms: Vec::new() }
+        Snapshot {
+            at: NOW,
+            version: Version(1),
+            latched: None,
+            steps,
+            units: Vec::new(),
+            alarms: Vec::new(),
+            sounding: crate::alarm::Sounding::default(),
+        }
     }
 
     fn keys() -> impl Iterator<Item = char> {

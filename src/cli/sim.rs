@@ -123,6 +123,7 @@ fn world_of(loaded: &Loaded) -> World {
             },
         },
         link: LinkFaults::default(),
+        behaviour: std::collections::BTreeMap::new(),
         events: Vec::new(),
     });
     World { seed: 1, units: units.collect() }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::alarm::{Alarm, Cause, Priority};
-use crate::governor::{Entry, Phase, Refusal, Snapshot, StepState, StepView, StopView, UnitView, Verdict};
+use crate::governor::{
+    AlarmOutput, Entry, Phase, Refusal, Snapshot, StepState, StepView, StopView, UnitView, Verdict,
+};
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::dose::{Dose, Evidence};
 use crate::model::plan::{Plan, Step};
@@ -204,6 +206,7 @@ pub(crate) fn verdict(plan: &Plan, verdict: &Verdict) -> Option<String> {
 }
 
 /// Returns the sentence for an entry, `None` for one that needs none at a terminal (the record has it all).
+#[expect(clippy::too_many_lines, reason = "a table: one sentence per kind of entry")]
 pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
     let said = match entry {
         Entry::ReadBack { client, .. } => format!("Identity agrees: {client}."),
@@ -211,7 +214,30 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::Beside { step, other, distance, .. } => {
             format!("{}: {distance} from {}.", place(plan, *step), place(plan, *other).to_lowercase())
         }
+        Entry::Declared { declared, .. } => format!(
+            "Counted as given elsewhere today: {} on {}, {}.",
+            modality(declared.modality),
+            declared.place,
+            clock(declared.time)
+        ),
+        Entry::BeyondCourse { sessions, reason, .. } => {
+            format!("Beyond the course, after {sessions} sessions in seven days: {reason}.")
+        }
+        Entry::SensationReturned { step, .. } => format!("{}: sensation has returned.", place(plan, *step)),
+        Entry::BudgetUsed { step, budget, owner, limit } => format!(
+            "{}: {} is used up ({}, limit of the {}).",
+            place(plan, *step),
+            budget.words(),
+            clock(*limit),
+            owner.word()
+        ),
+        Entry::Resolved { gave, reason, .. } => {
+            format!("Uncertain interval resolved: {} counts. Reason: {reason}.", clock(*gave))
+        }
         Entry::IntentVoid { why, .. } => format!("Nothing was raised. {why}"),
+        Entry::Acted { by, step, to, .. } if by.is_client() => {
+            format!("{}: the client said less, now {to}. Ask how it is now.", place(plan, *step))
+        }
         Entry::Acted { step, what, to, .. } => format!("{}: {what}, now {to}.", place(plan, *step)),
         Entry::Stopped { step, reason, .. } => format!("{}: over, {}.", place(plan, *step), reason.words()),
         Entry::Held { step, reason, .. } => {
@@ -231,7 +257,8 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
             format!("{}: stated as stopped by hand and seen to stop.", label(plan, *device))
         }
         Entry::Comfort { step, score, to, .. } => {
-            format!("{}: discomfort {}, now {to}.", place(plan, *step), score.score())
+            let ask = if score.score() >= 7 { " Ask the client how it is now." } else { "" };
+            format!("{}: discomfort {}, now {to}.{ask}", place(plan, *step), score.score())
         }
         Entry::OperatorLimit { step, limit, .. } => own_limit(&place(plan, *step), *limit),
         Entry::Link { device, up } => {
@@ -250,6 +277,19 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::Dose(dose) => return uncertain(plan, at, dose),
         Entry::Alarm { alarm: cause, raised: true } => alarm(plan, *cause),
         Entry::Alarm { raised: false, .. } => return None,
+        Entry::AlarmsSeen { alarms, quiet, .. } => alarms_seen(alarms.len(), *quiet),
+        Entry::AlarmOutput { state } => alarm_output(*state),
+        Entry::LockedOut { device, cause, left } => format!(
+            "{}: stopped three times within ten minutes because {}: locked for {} min.",
+            label(plan, *device),
+            cause.why(),
+            left.as_secs().div_ceil(60)
+        ),
+        Entry::Force { step, force, max, to } => format!(
+            "{}: pressed with {force}, allowed {max}; {}.",
+            place(plan, *step),
+            if to.is_zero() { "zero".to_owned() } else { format!("now {to}") }
+        ),
         Entry::Lease { alive } => {
             let known = if *alive { "there; nothing rises by itself" } else { "away" };
             format!("The controlling screen is {known}.")
@@ -259,6 +299,27 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::Intent { .. } | Entry::Refused { .. } | Entry::Battery { .. } => return None,
     };
     Some(said)
+}
+
+fn alarms_seen(count: usize, quiet: Duration) -> String {
+    let alarms = if count == 1 { "The alarm is" } else { "The alarms are" };
+    if quiet.is_zero() {
+        format!("{alarms} seen. The sound goes on while an output is not proven to be at zero.")
+    } else {
+        format!("{alarms} seen. What stays is silent for {} s.", quiet.as_secs())
+    }
+}
+
+fn alarm_output(state: AlarmOutput) -> String {
+    match state {
+        AlarmOutput::Untested => {
+            "Nobody has heard the alarm today: run `doseward alarm test`. Nothing can be armed."
+        }
+        AlarmOutput::Heard => "The alarm was heard today.",
+        AlarmOutput::Logged => "Alarms go to a log and are not heard: simulated units only.",
+        AlarmOutput::Failing => "The alarm's player does not work. Nothing can be armed.",
+    }
+    .to_owned()
 }
 
 fn actor(by: &Actor) -> String {
@@ -310,6 +371,7 @@ fn own_button(unit: &str, what: OwnButton) -> String {
         OwnButton::Stopped => format!("{unit}: stopped at its own button."),
         OwnButton::Lowered(to) => format!("{unit}: lowered at its own button to {to}."),
         OwnButton::Raised(to) => format!("{unit}: raised at its own button to {to}."),
+        OwnButton::Changed(to) => format!("{unit}: set at its own button to {to}."),
     }
 }
 

@@ -94,6 +94,8 @@ fn judge(root: &Table<'_>) -> Option<Stimulator> {
             stop_tail: Duration::ZERO,
             battery_life: battery_life?.value,
             contact_seen_from,
+            reports_force: false,
+            reports_own_button: false,
             rate_basis: RateBasis::None,
             limits: device_limits(limits.unwrap_or_default(), intensity, pulse),
         },

@@ -2,7 +2,7 @@
 //!
 //! `config/worlds/default.toml` shows the format; `sim::world` has the words of an event.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::{Problem, Source};
 use crate::sim::link::LinkFaults;
-use crate::sim::world::{StimulatorModel, UnitKind, World, WorldEvent, WorldUnit};
+use crate::sim::world::{Setting, SettingError, StimulatorModel, UnitKind, World, WorldEvent, WorldUnit};
 use crate::units::parse_duration;
 
 /// The file format.
@@ -57,7 +57,18 @@ struct RawUnit {
     #[serde(default)]
     link: RawLink,
     #[serde(default)]
+    behaviour: BTreeMap<Spanned<String>, Spanned<RawSetting>>,
+    #[serde(default)]
     event: Vec<RawEvent>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum RawSetting {
+    Flag(bool),
+    Number(u32),
+    Text(String),
+    Names(Vec<String>),
 }
 
 #[derive(Default, Deserialize)]
@@ -130,7 +141,37 @@ impl Judge<'_> {
         let mut events: Vec<(Duration, WorldEvent)> =
             raw.event.iter().filter_map(|event| self.event(event, raw.kind.get_ref())).collect();
         events.sort_by_key(|(at, _)| *at);
-        Some(WorldUnit { label: raw.label.get_ref().clone(), kind: kind?, link, events })
+        let behaviour = self.behaviour(raw);
+        Some(WorldUnit { label: raw.label.get_ref().clone(), kind: kind?, link, behaviour, events })
+    }
+
+    /// Reads what a unit is like. Names of stop frames are its profile's, and are checked when it is made.
+    fn behaviour(&mut self, raw: &RawUnit) -> BTreeMap<String, Setting> {
+        let mut settings = BTreeMap::new();
+        for (key, value) in &raw.behaviour {
+            let setting = match value.get_ref() {
+                RawSetting::Flag(flag) => Setting::Flag(*flag),
+                RawSetting::Number(number) => Setting::Number(*number),
+                RawSetting::Text(text) => Setting::Text(text.clone()),
+                RawSetting::Names(names) => Setting::Names(names.clone()),
+            };
+            let word = key.get_ref();
+            let tried = match raw.kind.get_ref().as_str() {
+                "gun" => setting.fits_gun(word),
+                "stimulator" => setting.fits_stimulator(word),
+                // It has been said that there is no such kind.
+                _ => Ok(()),
+            };
+            match tried {
+                Ok(()) => drop(settings.insert(word.clone(), setting)),
+                Err(SettingError::Unknown) => {
+                    let kind = raw.kind.get_ref();
+                    self.say(key, format!("a {kind} has no behaviour `{word}`"), "not known");
+                }
+                Err(error) => self.say(value, error.to_string(), ""),
+            }
+        }
+        settings
     }
 
     fn stimulator(&mut self, unit: &Spanned<RawUnit>) -> Option<UnitKind> {
@@ -338,6 +379,10 @@ label = "A"
 kind = "gun"
 profile = "theragun-g4"
 address = "C0:00"
+[unit.behaviour]
+stop_accept = ["stop_zero"]
+link_loss_after = "500"
+battery = 101
 [[unit]]
 label = " B"
 kind = "kettle"
@@ -356,6 +401,7 @@ kind = "kettle"
             [
                 ("\" B\"", "this label is empty, too long or padded"),
                 ("\"5 ms\"", "the longest delay is shorter than the shortest"),
+                ("\"500\"", "the unit of `500` is not s, ms or min, write for example \"30 s\""),
                 ("\"A\"", "two units are called `A`"),
                 ("\"C0:00\"", "this is no Bluetooth address"),
                 ("\"connect-error\"", "a stimulator has no radio"),
@@ -365,7 +411,9 @@ kind = "kettle"
                 ("\"soon\"", "`soon` is not a number with a unit such as \"30 s\""),
                 ("\"x\"", "a stimulator has no `name`"),
                 ("1001", "a rate per thousand is at most 1000"),
+                ("101", "a charge of 0 to 100 percent is expected"),
                 ("2", "this schema is not known"),
+                ("stop_accept", "a gun has no behaviour `stop_accept`"),
             ]
         );
     }
@@ -386,6 +434,23 @@ kind = "kettle"
             let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
             assert_eq!(messages, [message]);
         }
+    }
+
+    #[test]
+    fn a_unit_may_differ_from_an_ordinary_one() {
+        let world = good(&format!(
+            "{HEAD}[[unit]]\nlabel=\"A\"\nkind=\"gun\"\nprofile=\"p\"\n[unit.behaviour]\n\
+             stop_accepts = [\"stop_off7\"]\non_link_loss = \"stops\"\nauto_off = \"10 s\"\nbattery = 20\n\
+             status_follows_motor = true\n"
+        ));
+        let settings = [
+            ("auto_off", Setting::Text("10 s".to_owned())),
+            ("battery", Setting::Number(20)),
+            ("on_link_loss", Setting::Text("stops".to_owned())),
+            ("status_follows_motor", Setting::Flag(true)),
+            ("stop_accepts", Setting::Names(vec!["stop_off7".to_owned()])),
+        ];
+        assert_eq!(world.units[0].behaviour, settings.map(|(key, value)| (key.to_owned(), value)).into());
     }
 
     #[test]

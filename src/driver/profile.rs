@@ -255,6 +255,7 @@ impl ProfileDriver {
 
     /// Ends the epoch, if one runs: nothing is set any more.
     fn end_epoch(&mut self, cause: EpochEnd, out: &mut Vec<DriverOutput>) {
+        self.history.forbid();
         self.target = None;
         self.poll_wanted = false;
         self.until = None;
@@ -283,6 +284,10 @@ impl ProfileDriver {
                 };
                 out.push(DriverOutput::Report(Report::Refused { id, why: refused }));
             }
+            Command::AllowStart { id, epoch, channel, most } => match self.judge(epoch, channel, most) {
+                Ok(most) => self.history.allow(most),
+                Err(why) => out.push(DriverOutput::Report(Report::Refused { id, why })),
+            },
             Command::Finish { id, epoch, channel } => match self.in_epoch(epoch, channel) {
                 Ok(()) => self.finish(now, id, out),
                 Err(why) => out.push(DriverOutput::Report(Report::Refused { id, why })),
@@ -305,6 +310,7 @@ impl ProfileDriver {
             self.ask_stop(now, StopKind::Reported, out);
         }
         self.epoch = None;
+        self.history.forbid();
         self.target = None;
         self.until = None;
         self.life = self.life.wrapping_add(1);
@@ -363,6 +369,7 @@ impl ProfileDriver {
     }
 
     fn finish(&mut self, now: Mono, id: CommandId, out: &mut Vec<DriverOutput>) {
+        self.history.forbid();
         self.target = None;
         self.poll_wanted = false;
         self.until = None;
@@ -503,6 +510,7 @@ impl ProfileDriver {
             return;
         };
         let before = self.history.commanded();
+        self.history.forbid();
         let what = What::Set { target, before, life: self.life };
         self.send(now, bytes, write, Purpose::Output, what, out);
         self.history.command(now, target.value);

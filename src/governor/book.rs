@@ -1,10 +1,9 @@
-//! Bookkeeping: numbers for entries, intervals to doses, alarms raised and cleared.
+//! Bookkeeping: numbers for entries, intervals to doses.
 
-use crate::alarm::{Alarm, Cause};
 use crate::governor::ledger::{Interval, Ledger};
 use crate::governor::output::{Entry, Output};
 use crate::governor::{Governor, Seq, limits};
-use crate::model::command::{Channel, DeviceId};
+use crate::model::command::DeviceId;
 use crate::model::dose::{Dose, DoseId};
 use crate::units::{Microcoulombs, Mono};
 
@@ -99,31 +98,6 @@ impl Governor {
             limit: (binding.owner, binding.allowed.magnitude()),
             rate_basis: capability.rate_basis,
         })
-    }
-
-    /// Raises an alarm, once.
-    pub(super) fn alarm(
-        &mut self,
-        now: Mono,
-        cause: Cause,
-        device: Option<DeviceId>,
-        channel: Option<Channel>,
-        out: &mut Vec<Output>,
-    ) {
-        let alarm = Alarm { cause, device, channel };
-        if self.alarms.insert(alarm) {
-            out.push(Output::Alarm { alarm, raised: true });
-            self.append(now, Entry::Alarm { alarm, raised: true }, out);
-            self.bump();
-        }
-    }
-
-    /// Clears an alarm whose cause is gone.
-    pub(super) fn clear_alarm(&mut self, now: Mono, alarm: Alarm, out: &mut Vec<Output>) {
-        if self.alarms.remove(&alarm) {
-            out.push(Output::Alarm { alarm, raised: false });
-            self.append(now, Entry::Alarm { alarm, raised: false }, out);
-        }
     }
 
     /// Notes something that should not happen and needs no act of its own.

@@ -1,5 +1,8 @@
 //! What happens to the governor.
 
+use std::time::Duration;
+
+use crate::alarm::Cause;
 use crate::model::command::{DeviceId, Generation, Intensity};
 use crate::model::plan::ClientCode;
 use crate::model::report::Report;
@@ -74,10 +77,51 @@ pub enum Input {
     },
     /// Whether the wall clock agrees with the record.
     ClockSane(bool),
+    /// Whether the box can sound an alarm.
+    AlarmOutput(AlarmOutput),
+    /// An earlier session locked a unit, and the lock lasts yet. Before the first link.
+    LockedOut {
+        /// Which unit.
+        device: DeviceId,
+        /// What stopped it three times.
+        cause: Cause,
+        /// For how long yet.
+        left: Duration,
+    },
     /// The machine slept.
     Suspended,
     /// The session ends: every open dose is closed at its upper end. Stop first.
     Close,
+}
+
+/// Whether the box can sound an alarm (SR-37).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmOutput {
+    /// Nobody has heard it today.
+    Untested,
+    /// A person has heard every sound of it today.
+    Heard,
+    /// It writes to a log: simulated units only.
+    Logged,
+    /// Its player does not work.
+    Failing,
+}
+
+impl AlarmOutput {
+    /// Returns the word used in records.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Untested => "untested",
+            Self::Heard => "heard",
+            Self::Logged => "log",
+            Self::Failing => "failing",
+        }
+    }
+
+    /// Returns whether a unit may be armed with it.
+    pub const fn is_tested(self) -> bool {
+        matches!(self, Self::Heard | Self::Logged)
+    }
 }
 
 /// How the record does.
@@ -158,6 +202,11 @@ pub enum Act {
         /// Step number.
         step: u8,
     },
+    /// The client says less: as "too much", by the client's own hand or word.
+    ClientLess {
+        /// Step number.
+        step: u8,
+    },
     /// The operator's own limit for a step; `None` lifts it.
     OperatorLimit {
         /// Step number.
@@ -175,7 +224,8 @@ pub enum Act {
         /// Which unit.
         device: DeviceId,
     },
-    /// A person has seen the alarms.
+    /// A person has seen the alarms: those whose cause is gone leave, the others are silent for two minutes, but for
+    /// those of a unit that is not at proven zero.
     AcknowledgeAlarms,
     /// Any sign of the operator that asks for nothing.
     Present,

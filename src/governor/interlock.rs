@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::governor::input::RecordHealth;
+use crate::governor::input::{AlarmOutput, RecordHealth};
 use crate::governor::output::{Interlock, Refusal};
 use crate::governor::{Governor, limits};
 use crate::model::command::Generation;
@@ -27,6 +27,9 @@ pub(crate) struct Common {
     pub(crate) guard: bool,
     pub(crate) clock_sane: bool,
     pub(crate) read_back: bool,
+    pub(crate) alarm_output: AlarmOutput,
+    /// When the lease last lapsed: an echo of what was painted before says nothing of what is there now.
+    pub(crate) lapsed_at: Option<Mono>,
 }
 
 impl Common {
@@ -38,6 +41,8 @@ impl Common {
             guard: false,
             clock_sane: false,
             read_back: false,
+            alarm_output: AlarmOutput::Untested,
+            lapsed_at: None,
         }
     }
 
@@ -46,9 +51,11 @@ impl Common {
         self.lease_until.is_some_and(|until| now < until)
     }
 
-    /// Takes an echo of the snapshot issued at `issued`. Buffered, replayed and future echoes renew nothing.
+    /// Takes an echo of the snapshot issued at `issued`. Buffered, replayed and future echoes renew nothing, and none
+    /// from before a lapse brings the lease back.
     pub(crate) fn heartbeat(&mut self, now: Mono, issued: Mono, lease: Duration) {
-        if issued > now || now.since(issued) > ECHO_AGE_MAX {
+        let before_lapse = self.lapsed_at.is_some_and(|lapsed| issued < lapsed);
+        if issued > now || now.since(issued) > ECHO_AGE_MAX || before_lapse {
             return;
         }
         let until = issued.saturating_add(lease);
@@ -94,7 +101,13 @@ impl Governor {
         if let Some(interlock) = self.common.open(now) {
             return Some(Refusal::Interlock(interlock));
         }
+        if !self.common.alarm_output.is_tested() {
+            return Some(Refusal::Interlock(Interlock::AlarmTested));
+        }
         let step = self.step(index)?;
+        if let Some(locked) = self.locked(step.device, now) {
+            return Some(locked);
+        }
         if let Some(what) = limits::pattern_over_limit(step) {
             return Some(Refusal::Pattern { what });
         }
@@ -157,6 +170,9 @@ impl Governor {
             return Some(Refusal::Interlock(Interlock::GuardHolds));
         }
         let run = self.runs.get(index)?;
+        if run.pressed.is_some_and(|pressed| pressed.lowered) {
+            return Some(Refusal::State { why: "It is pressed too hard. Press less first." });
+        }
         run.locked_until.filter(|until| now < *until).map(|until| Refusal::Locked { left: until.since(now) })
     }
 

@@ -29,6 +29,10 @@
 //! | `beside` | what may run at the same time |
 //! | `request` | what people ask |
 //! | `report` | what drivers report |
+//! | `hand` | what is done at a gun itself |
+//! | `mismatch` | reports that are above what was told |
+//! | `force` | how hard a gun is pressed |
+//! | `alarms` | alarms seen and silent, and the lock after three stops |
 //! | `stop` | stop, hold, end of a step, reset |
 //! | `guard` | what the guard process must know |
 //! | `tick` | everything that time does |
@@ -46,13 +50,17 @@
     )
 )]
 
+mod alarms;
 mod beside;
 mod book;
+mod force;
 mod guard;
+mod hand;
 pub mod input;
 mod interlock;
 mod ledger;
 pub mod limits;
+mod mismatch;
 pub mod output;
 mod report;
 mod request;
@@ -63,11 +71,11 @@ mod tick;
 mod view;
 mod words;
 
-pub use input::{Act, Input, RecordHealth, Request, RequestId, Seq, Version};
+pub use input::{Act, AlarmOutput, Input, RecordHealth, Request, RequestId, Seq, Version};
 pub use output::{Cleared, Entry, ForGuard, Interlock, Output, Refusal, Verdict};
 pub use view::{Phase, Snapshot, StepState, StepView, StopView, UnitView};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::alarm::Alarm;
@@ -204,7 +212,10 @@ pub struct Governor {
     common: Common,
     units: Vec<Unit>,
     runs: Vec<StepRun>,
-    alarms: BTreeSet<Alarm>,
+    /// Alarms, and until when each is silent.
+    alarms: BTreeMap<Alarm, Option<Mono>>,
+    /// Grows with everything that is to be heard anew.
+    sounded: u64,
     verdicts: BTreeMap<RequestId, Option<Verdict>>,
     last_action: Mono,
     /// Stops that a seeded defect keeps back.
@@ -238,7 +249,8 @@ impl Governor {
             common: Common::new(),
             units,
             runs,
-            alarms: BTreeSet::new(),
+            alarms: BTreeMap::new(),
+            sounded: 0,
             verdicts: BTreeMap::new(),
             last_action: now,
             #[cfg(feature = "defects")]
@@ -251,6 +263,9 @@ impl Governor {
     pub fn advance(&mut self, now: Mono, input: Input, out: &mut Vec<Output>) {
         let now = self.now.max(now);
         self.now = now;
+        for unit in &mut self.units {
+            unit.stopped_in_use = false;
+        }
         // A stop comes before everything that time would do, so that nothing stands in front of it.
         if let Input::Stop { by, reason } = input {
             self.stop_all(now, by, reason, out);
@@ -270,6 +285,8 @@ impl Governor {
             Input::Guard { present } => self.guard(now, present, out),
             Input::GuardHolds { device, holds } => self.guard_holds(now, device, holds, out),
             Input::ClockSane(sane) => self.common.clock_sane = sane,
+            Input::AlarmOutput(state) => self.alarm_output(now, state, out),
+            Input::LockedOut { device, cause, left } => self.lock_out(now, device, cause, left, out),
             Input::Suspended => self.suspended(now, out),
             Input::Close => self.close(now, out),
         }

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use crate::alarm::Alarm;
-use crate::governor::input::{RequestId, Seq};
+use crate::alarm::{Alarm, Cause};
+use crate::governor::input::{AlarmOutput, RequestId, Seq};
+use crate::model::area::Place;
+use crate::model::budget::{Budget, Declared, DoseRef};
 use crate::model::command::{Channel, Command, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use crate::model::dose::Dose;
 use crate::model::limit::LimitOwner;
 use crate::model::plan::ClientCode;
 use crate::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
 use crate::model::session::{Actor, Discomfort, StopReason};
-use crate::units::{Centimetres, Mono};
+use crate::units::{Centimetres, Mono, RawForce};
 
 /// A value the governor has cleared. Its constructor is private to `governor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +198,15 @@ pub enum Refusal {
         /// How much longer.
         left: Duration,
     },
+    /// The unit was stopped three times within ten minutes for the same cause.
+    LockedOut {
+        /// Which unit.
+        device: DeviceId,
+        /// The cause.
+        cause: Cause,
+        /// How much longer.
+        left: Duration,
+    },
     /// Between zero and the smallest speed that runs.
     BelowFloor {
         /// What was asked.
@@ -211,6 +222,50 @@ pub enum Refusal {
     Pattern {
         /// What, in words.
         what: String,
+    },
+    /// A time budget is used up.
+    Budget {
+        /// Which.
+        budget: Budget,
+        /// Whose limit it is.
+        owner: LimitOwner,
+        /// Who said so, in words; may be empty.
+        said: String,
+        /// The whole of it.
+        limit: Duration,
+    },
+    /// The area rests between two bouts.
+    Rest {
+        /// How much longer.
+        left: Duration,
+    },
+    /// TENS was on this area lately and nobody has said that sensation returned.
+    Numb {
+        /// How long ago it ended, at least.
+        ago: Duration,
+    },
+    /// What was given here, or by this unit, is uncertain and nobody has resolved it.
+    Unresolved {
+        /// Which interval.
+        of: DoseRef,
+        /// The unit that gave it.
+        unit: String,
+        /// Where.
+        place: Place,
+        /// Output time, least and most.
+        on: (Duration, Duration),
+    },
+    /// A resolution outside the two bounds.
+    OutsideBounds {
+        /// Least and most.
+        on: (Duration, Duration),
+    },
+    /// The plan's sessions of the week are used up.
+    Course {
+        /// Sessions in the seven days up to today.
+        sessions: u8,
+        /// What the plan allows.
+        allowed: u8,
     },
     /// Percussion beside a stimulated area, too near or without a measured distance.
     Distance {
@@ -248,6 +303,8 @@ pub enum Interlock {
     GuardHolds,
     /// The client's identity was read back.
     ReadBack,
+    /// The alarm output was tested today.
+    AlarmTested,
     /// The gun has a person declared as holding it.
     HeldByPerson,
     /// The unit stops by itself when it hears nothing.
@@ -285,6 +342,53 @@ pub enum Entry {
         other: u8,
         /// As the plan states it.
         distance: Centimetres,
+    },
+    /// A dose from elsewhere today, as the therapist declares it.
+    Declared {
+        /// Who read back the client's identity with it.
+        by: Actor,
+        /// What.
+        declared: Declared,
+    },
+    /// Why one more session than the plan has a week.
+    BeyondCourse {
+        /// Who.
+        by: Actor,
+        /// Sessions in the seven days up to today.
+        sessions: u8,
+        /// Why.
+        reason: String,
+    },
+    /// Sensation on an area has returned after TENS.
+    SensationReturned {
+        /// Who tested it.
+        by: Actor,
+        /// The step that waited for it.
+        step: u8,
+    },
+    /// A step ends because a budget is used up.
+    BudgetUsed {
+        /// Step.
+        step: u8,
+        /// Which budget.
+        budget: Budget,
+        /// Whose limit.
+        owner: LimitOwner,
+        /// The whole of it.
+        limit: Duration,
+    },
+    /// A person resolved an uncertain interval.
+    Resolved {
+        /// Who.
+        by: Actor,
+        /// Which.
+        of: DoseRef,
+        /// The bounds that the screen showed.
+        shown: (Duration, Duration),
+        /// Output time that counts from now on.
+        gave: Duration,
+        /// Why.
+        reason: String,
     },
     /// A rise is about to happen. Durable before its first byte.
     Intent {
@@ -453,6 +557,40 @@ pub enum Entry {
         alarm: Alarm,
         /// Whether it came.
         raised: bool,
+    },
+    /// A person has seen the alarms that were there.
+    AlarmsSeen {
+        /// Who.
+        by: Actor,
+        /// Which.
+        alarms: Vec<Alarm>,
+        /// How long those that stay are silent; zero: they sound on.
+        quiet: Duration,
+    },
+    /// Whether the box can sound an alarm.
+    AlarmOutput {
+        /// How it is.
+        state: AlarmOutput,
+    },
+    /// A unit was stopped three times within ten minutes for the same cause.
+    LockedOut {
+        /// Unit.
+        device: DeviceId,
+        /// The cause.
+        cause: Cause,
+        /// For how long.
+        left: Duration,
+    },
+    /// A gun was pressed harder than its step allows for so long that something was done.
+    Force {
+        /// Step.
+        step: u8,
+        /// The highest reported since it went over.
+        force: RawForce,
+        /// What the step allows.
+        max: RawForce,
+        /// Intensity from then on.
+        to: Intensity,
     },
     /// The operator's lease lapsed or came back.
     Lease {

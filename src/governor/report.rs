@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use crate::alarm::Cause;
+use crate::governor::hand::speed_setpoint;
 use crate::governor::input::RecordHealth;
-use crate::governor::output::{Entry, ForGuard, Output, Refusal};
+use crate::governor::output::{Entry, ForGuard, Output};
 use crate::governor::state::Stop;
 use crate::governor::stop::After;
 use crate::governor::{Governor, StepState, StopView};
 use crate::model::command::{Channel, CommandId, DeviceId, Epoch, Generation, Intensity, Setpoint};
-use crate::model::report::{EpochEnd, OwnButton, Report, StopProgress};
+use crate::model::report::{EpochEnd, Report, StopProgress};
 use crate::model::session::StopReason;
 use crate::units::Mono;
 
@@ -31,7 +32,7 @@ impl Governor {
                     unit.last_alive = Some(now);
                 }
             }
-            Report::Ready { epoch } => self.ready(now, device, epoch),
+            Report::Ready { epoch } => self.ready(now, device, epoch, out),
             Report::EpochEnded { epoch, cause } => self.epoch_ended(now, device, epoch, cause, out),
             Report::Acknowledged { id } => self.acknowledged(now, device, id, out),
             Report::Unacknowledged { id } => self.unacknowledged(now, device, id, out),
@@ -45,6 +46,7 @@ impl Governor {
             Report::Stop { generation, progress, after } => {
                 self.stop_progress(now, device, generation, progress, after, out);
             }
+            Report::Force(force) => self.force(now, device, force, out),
             Report::OwnButton(what) => self.own_button(now, device, what, out),
             Report::Battery(percent) => self.battery(now, device, percent, out),
             Report::LeaseEnded => {
@@ -70,7 +72,7 @@ impl Governor {
         }
     }
 
-    fn ready(&mut self, now: Mono, device: DeviceId, epoch: Epoch) {
+    fn ready(&mut self, now: Mono, device: DeviceId, epoch: Epoch, out: &mut Vec<Output>) {
         let Some(unit) = self.unit_mut(device).filter(|unit| unit.preparing && unit.epoch == epoch) else {
             return;
         };
@@ -83,6 +85,7 @@ impl Governor {
                 && run.state == StepState::Arming
             {
                 run.state = StepState::Armed;
+                self.ask_start_at_device(now, index, out);
             }
         }
         self.bump();
@@ -103,7 +106,7 @@ impl Governor {
         }
     }
 
-    fn in_use(&self, device: DeviceId) -> bool {
+    pub(super) fn in_use(&self, device: DeviceId) -> bool {
         self.unit(device).is_some_and(|unit| unit.ready || unit.preparing)
     }
 
@@ -186,6 +189,8 @@ impl Governor {
             if !ours || !open {
                 continue;
             }
+            // By its own hand the limit stands in for the command, and nothing ever settles it.
+            let by_hand = self.runs.get(index).is_some_and(|run| run.by_hand.is_some());
             let value = intensity.and_then(speed_setpoint).filter(|_| running);
             self.book(index, now, out, |ledger, closed| {
                 if !running {
@@ -193,6 +198,7 @@ impl Governor {
                     return;
                 }
                 if let (Some(value), Some((id, newest))) = (value, ledger.newest_unsettled())
+                    && !by_hand
                     && value.intensity().magnitude() <= newest.intensity().magnitude()
                 {
                     ledger.settle(now, id, closed);
@@ -207,6 +213,7 @@ impl Governor {
                 };
             }
         }
+        self.compare(now, device, channel, running, intensity);
     }
 
     fn stop_progress(
@@ -252,78 +259,6 @@ impl Governor {
         }
     }
 
-    fn own_button(&mut self, now: Mono, device: DeviceId, what: OwnButton, out: &mut Vec<Output>) {
-        self.append(now, Entry::OwnButton { device, what }, out);
-        let live = self
-            .steps_of(device)
-            .into_iter()
-            .find(|index| self.runs.get(*index).is_some_and(super::state::StepRun::is_live));
-        match what {
-            OwnButton::Stopped => {
-                if self.in_use(device) {
-                    self.zero_unit(now, device, None, After::End(StopReason::StoppedAtDevice), out);
-                    self.alarm(now, Cause::StoppedAtDevice, Some(device), None, out);
-                }
-            }
-            OwnButton::Lowered(to) => {
-                if let Some(index) = live {
-                    self.lowered_at_device(now, index, to, out);
-                }
-            }
-            OwnButton::Started(at) => {
-                self.uncommanded(now, device, at, out);
-                self.zero_unit(now, device, None, After::End(StopReason::StartedAtDevice), out);
-                self.alarm(now, Cause::StartedAtDevice, Some(device), None, out);
-            }
-            OwnButton::Raised(at) => {
-                self.uncommanded(now, device, at, out);
-                self.zero_unit(now, device, None, After::End(StopReason::LimitViolation), out);
-                self.alarm(now, Cause::RaisedAtDevice, Some(device), None, out);
-            }
-        }
-    }
-
-    /// Lowered by hand is the new setpoint, unless less was ordered meanwhile; a rise on its way is given up.
-    fn lowered_at_device(&mut self, now: Mono, index: usize, to: Intensity, out: &mut Vec<Output>) {
-        self.void_pending(now, index, Refusal::State { why: "It was lowered at the gun itself." }, out);
-        let Some(run) = self.runs.get_mut(index) else {
-            return;
-        };
-        if to.magnitude() < run.setpoint.magnitude() {
-            (run.asked, run.setpoint, run.target, run.envelope) = (to, to, to, to);
-        } else {
-            run.target = run.setpoint;
-        }
-        if let Some(value) = speed_setpoint(to) {
-            self.book(index, now, out, |ledger, closed| ledger.lowered_at_device(now, value, closed));
-        }
-        self.bump();
-    }
-
-    /// Books output that nobody commanded, at the step that used the unit last, else at its first.
-    fn uncommanded(&mut self, now: Mono, device: DeviceId, at: Intensity, out: &mut Vec<Output>) {
-        let steps = self.steps_of(device);
-        let used = |index: &usize| self.runs.get(*index).is_some_and(|run| run.state != StepState::Waiting);
-        let Some(index) = steps.iter().copied().rev().find(used).or(steps.first().copied()) else {
-            return;
-        };
-        let Some((value, unit)) = speed_setpoint(at).zip(self.unit(device)) else {
-            return;
-        };
-        let since = if self.runs.get(index).is_some_and(|run| run.ledger.is_open()) {
-            unit.alive_before.unwrap_or(unit.zero_seen).min(now)
-        } else {
-            unit.zero_seen
-        };
-        self.book(index, now, out, |ledger, closed| ledger.uncommanded(now, since, value, closed));
-        // Nobody asked for it, and it counts.
-        if let Some(run) = self.runs.get_mut(index)
-            && run.on_since.is_none()
-        {
-            run.uncommanded_since = Some(run.uncommanded_since.unwrap_or(since));
-        }
-    }
-
     fn battery(&mut self, now: Mono, device: DeviceId, percent: u8, out: &mut Vec<Output>) {
         let Some(unit) = self.unit_mut(device) else {
             return;
@@ -335,6 +270,8 @@ impl Governor {
         }
         if percent < BATTERY_WARN {
             self.alarm(now, Cause::Battery, Some(device), None, out);
+        } else {
+            self.clear_unlatched(now, Cause::Battery, device, out);
         }
     }
 
@@ -419,14 +356,5 @@ impl Governor {
             }
         }
         self.alarm(now, Cause::Suspended, None, None, out);
-    }
-}
-
-/// Returns a gun's reported intensity as a setpoint; a stimulator reports no amplitude.
-const fn speed_setpoint(intensity: Intensity) -> Option<Setpoint> {
-    match intensity {
-        Intensity::Speed(speed) => Some(Setpoint::Speed(speed)),
-        Intensity::Level(level) => Some(Setpoint::Level(level)),
-        Intensity::Current(_) => None,
     }
 }

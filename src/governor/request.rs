@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::alarm::{Alarm, Cause};
 use crate::governor::limits::{self, Binding};
 use crate::governor::output::{Cleared, Entry, Output, Refusal, Verdict};
 use crate::governor::rise::Program;
@@ -33,9 +34,8 @@ impl Governor {
             return;
         }
         self.remember(request.id, None);
-        self.last_action = now;
-        for run in &mut self.runs {
-            run.asked_present = None;
+        if !request.by.is_client() {
+            self.operator_acted(now, out);
         }
         let step = request.act.step();
         if let Some(verdict) = self.act(now, &request, out) {
@@ -44,6 +44,18 @@ impl Governor {
                 self.append(now, Entry::Refused { request: request.id, by, step, why }, out);
             }
             self.answer(request.id, verdict, out);
+        }
+    }
+
+    /// A sign of the operator: answers the question whether anybody is there.
+    fn operator_acted(&mut self, now: Mono, out: &mut Vec<Output>) {
+        self.last_action = now;
+        let mut asked = false;
+        for run in &mut self.runs {
+            asked |= run.asked_present.take().is_some();
+        }
+        if asked {
+            self.clear_alarm(now, Alarm { cause: Cause::OperatorAbsent, device: None, channel: None }, out);
         }
     }
 
@@ -62,6 +74,10 @@ impl Governor {
     /// Carries out an act; `None`: the verdict comes when its intent is durable.
     fn act(&mut self, now: Mono, request: &Request, out: &mut Vec<Output>) -> Option<Verdict> {
         let by = request.by.clone();
+        if by.is_client() && !matches!(request.act, Act::ClientLess { .. }) {
+            let why = "The client may say less, and stop. All else is the therapist's.";
+            return Some(Verdict::Refused(Refusal::State { why }));
+        }
         let index = match request.act.step() {
             Some(step) => match self.plan.steps.iter().position(|planned| planned.number == step) {
                 Some(index) => index,
@@ -90,11 +106,15 @@ impl Governor {
                 let score = Discomfort::new(COMFORT_LOWERS)?;
                 Some(self.comfort(now, by, index, score, out))
             }
+            Act::ClientLess { .. } => {
+                let score = Discomfort::new(COMFORT_LOWERS)?;
+                Some(self.comfort(now, Actor::client(by.screen), index, score, out))
+            }
             Act::OperatorLimit { limit, .. } => Some(self.operator_limit(now, by, index, *limit, out)),
             Act::Reset { generation } => Some(self.reset(now, by, *generation, out)),
             Act::StatedStopped { device } => Some(self.stated_stopped(now, by, *device, out)),
             Act::AcknowledgeAlarms => {
-                self.acknowledge_alarms(now, out);
+                self.acknowledge_alarms(now, by, out);
                 Some(Verdict::Granted { target: None })
             }
             Act::Present => Some(Verdict::Granted { target: None }),
@@ -104,8 +124,10 @@ impl Governor {
     fn read_back(&mut self, now: Mono, by: Actor, client: &ClientCode, out: &mut Vec<Output>) -> Verdict {
         if *client != self.plan.client {
             self.common.read_back = false;
-            self.hold_all(now, StopReason::TherapistRequest, out);
-            return Verdict::Refused(Refusal::State { why: "This plan belongs to another client." });
+            self.disarm_all(now, out);
+            return Verdict::Refused(Refusal::State {
+                why: "This plan belongs to another client. Everything is disarmed: end this session and open theirs.",
+            });
         }
         self.common.read_back = true;
         self.append(now, Entry::ReadBack { by, client: client.clone() }, out);
@@ -182,6 +204,10 @@ impl Governor {
             run.state = if in_epoch { StepState::Armed } else { StepState::Arming };
             run.delivered = None;
         }
+        if let Some(run) = self.runs.get_mut(index) {
+            run.armed_by = Some(by.clone());
+        }
+        self.clear_unlatched(now, Cause::StoppedAtDevice, device, out);
         self.note_beside(now, &by, index, out);
         self.append(now, Entry::Armed { step, by, epoch }, out);
         self.bump();
@@ -319,7 +345,7 @@ impl Governor {
         let seq = self.append(now, intent, out);
         let run = self.runs.get_mut(index)?;
         run.asked = asked;
-        run.pending = Some(Pending { seq, request: request.id, at: now, target: goal, reason });
+        run.pending = Some(Pending { seq, request: Some(request.id), at: now, target: goal, reason });
         #[cfg(feature = "defects")]
         if self.has(super::Defect::RiseBeforeDurable)
             && let Some(pending) = self.runs.get_mut(index).and_then(|run| run.pending.take())
@@ -339,9 +365,15 @@ impl Governor {
                 }
             };
             self.append(now, Entry::IntentVoid { intent: pending.seq, why: why.clone() }, out);
-            self.answer(pending.request, Verdict::Refused(why), out);
+            if let Some(request) = pending.request {
+                self.answer(request, Verdict::Refused(why), out);
+            }
             return;
         }
+        let Some(request) = pending.request else {
+            self.allow_start(index, &pending, out);
+            return;
+        };
         let cycle = self.step(index).and_then(|step| step.stimulation).and_then(|s| s.cycle);
         let Some(run) = self.runs.get_mut(index) else {
             return;
@@ -355,7 +387,7 @@ impl Governor {
             run.program = cycle.map(|cycle| Program::begin(cycle, now));
             self.bump();
         }
-        self.answer(pending.request, Verdict::Granted { target: Some(pending.target) }, out);
+        self.answer(request, Verdict::Granted { target: Some(pending.target) }, out);
     }
 
     /// Lowers at once: drive first, then record. Zero is a hold.
@@ -417,7 +449,8 @@ impl Governor {
             return Verdict::Refused(Refusal::State { why: "There is no such step." });
         };
         let live = self.runs.get(index).is_some_and(super::state::StepRun::is_live);
-        if live && score.score() >= COMFORT_STOPS {
+        let held = self.runs.get(index).is_some_and(|run| run.state == StepState::Held);
+        if (live || held) && score.score() >= COMFORT_STOPS {
             self.zero_unit(now, device, Some(index), After::End(StopReason::PainThreshold), out);
         } else if live && score.score() >= COMFORT_LOWERS {
             self.ease(now, index, out);
@@ -429,7 +462,12 @@ impl Governor {
         let Some(to) = self.runs.get(index).map(|run| run.setpoint) else {
             return Verdict::Granted { target: None };
         };
-        self.append(now, Entry::Comfort { by, step: number, score, to }, out);
+        let entry = if by.is_client() {
+            Entry::Acted { by, step: number, what: "less", to }
+        } else {
+            Entry::Comfort { by, step: number, score, to }
+        };
+        self.append(now, entry, out);
         self.bump();
         Verdict::Granted { target: None }
     }
@@ -518,6 +556,7 @@ impl Act {
             | Self::StopStep { step }
             | Self::Comfort { step, .. }
             | Self::TooMuch { step }
+            | Self::ClientLess { step }
             | Self::OperatorLimit { step, .. } => Some(*step),
             Self::ReadBack { .. }
             | Self::Reset { .. }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use crate::alarm::Cause;
 use crate::governor::input::{RequestId, Seq};
 use crate::governor::ledger::Ledger;
 use crate::governor::rise::Program;
 use crate::governor::{StepState, StopView};
 use crate::model::command::{Epoch, Generation, Intensity};
-use crate::model::session::StopReason;
-use crate::units::{Milliamps, Mono};
+use crate::model::session::{Actor, StopReason};
+use crate::units::{Milliamps, Mono, RawForce};
 
 /// One step of the plan while the session runs.
 #[derive(Clone, Debug)]
@@ -51,13 +52,33 @@ pub(crate) struct StepRun {
     pub(crate) has_progress: bool,
     /// The operator was asked for a sign of life.
     pub(crate) asked_present: Option<Mono>,
+    /// Who armed it.
+    pub(crate) armed_by: Option<Actor>,
+    /// Up to here the gun's own button may start and set it; with the intent that says so.
+    pub(crate) by_hand: Option<(Intensity, Seq)>,
+    /// Pressed too hard.
+    pub(crate) pressed: Option<Pressed>,
+    /// The setpoint before the present one and when it was left: a report may still describe it.
+    pub(crate) told: (Intensity, Mono),
+    /// It has reported more than it was told since then.
+    pub(crate) above_since: Option<Mono>,
+}
+
+/// A gun that is pressed harder than its step allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pressed {
+    pub(crate) since: Mono,
+    pub(crate) highest: RawForce,
+    /// It was lowered for it.
+    pub(crate) lowered: bool,
 }
 
 /// A rise whose intent is on its way to the disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) seq: Seq,
-    pub(crate) request: RequestId,
+    /// `None`: it lets the gun's own button start, up to `target`.
+    pub(crate) request: Option<RequestId>,
     pub(crate) at: Mono,
     pub(crate) target: Intensity,
     pub(crate) reason: Option<String>,
@@ -100,6 +121,14 @@ pub(crate) struct Unit {
     pub(crate) driven_until: Mono,
     /// Bytes that meant nothing so far.
     pub(crate) unintelligible: u64,
+    /// It was in use when this call of `advance` stopped it: an alarm raised for that counts.
+    pub(crate) stopped_in_use: bool,
+    /// Alerts that stopped it in use, oldest first.
+    pub(crate) alerts: Vec<(Cause, Mono)>,
+    /// Why and until when it cannot be armed.
+    pub(crate) locked: Option<(Cause, Mono)>,
+    /// It has said since then that it runs although its stop was proven.
+    pub(crate) runs_since: Option<Mono>,
     /// The guard process can stop it.
     pub(crate) held: bool,
     /// The guard process stops it when nothing is heard.
@@ -139,6 +168,11 @@ impl StepRun {
             progress_at: None,
             has_progress: false,
             asked_present: None,
+            armed_by: None,
+            by_hand: None,
+            pressed: None,
+            told: (zero, now),
+            above_since: None,
         }
     }
 
@@ -150,6 +184,13 @@ impl StepRun {
     /// Returns what a request is compared with: the envelope of a program, else the setpoint.
     pub(crate) const fn level(&self) -> Intensity {
         if self.program.is_some() { self.envelope } else { self.setpoint }
+    }
+
+    /// Returns the highest that a report may still describe, the present setpoint included.
+    pub(crate) fn highest_told(&self, now: Mono) -> Intensity {
+        let (before, until) = self.told;
+        let lately = now.since(until) < Duration::from_millis(500);
+        if lately && before.magnitude() > self.setpoint.magnitude() { before } else { self.setpoint }
     }
 
     /// Ends the counting of output time.
@@ -195,6 +236,10 @@ impl Unit {
             renew_at: None,
             driven_until: now,
             unintelligible: 0,
+            stopped_in_use: false,
+            alerts: Vec::new(),
+            locked: None,
+            runs_since: None,
             held: false,
             watched: false,
         }

@@ -66,6 +66,22 @@ impl Governor {
         }
     }
 
+    /// Brings every unit that may give output to zero and ends every step that is in use or held: all has to be armed
+    /// again.
+    pub(super) fn disarm_all(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let after = After::End(StopReason::TherapistRequest);
+        for device in self.devices() {
+            let live = self.unit(device).is_some_and(|unit| unit.ready || unit.preparing);
+            let held = self
+                .steps_of(device)
+                .into_iter()
+                .any(|index| self.runs.get(index).is_some_and(|run| run.state == StepState::Held));
+            if live || held {
+                self.zero_unit(now, device, None, after, out);
+            }
+        }
+    }
+
     fn next_generation(&mut self) -> Generation {
         self.last_generation = Generation(self.last_generation.0.saturating_add(1));
         self.last_generation
@@ -81,6 +97,8 @@ impl Governor {
         }
         if let Some(unit) = self.unit_mut(device) {
             unit.stop = Stop { generation, asked_at: now, view: StopView::Asked };
+            unit.stopped_in_use |= unit.ready || unit.preparing;
+            unit.runs_since = None;
             unit.ready = false;
             unit.preparing = false;
             unit.renew_at = None;
@@ -137,7 +155,7 @@ impl Governor {
             return;
         };
         let was_live = run.is_live();
-        let was_held = run.state == StepState::Held;
+        let (was_held, was_armed) = (run.state == StepState::Held, run.state == StepState::Armed);
         let ends_a_hold = was_held && matches!(after, After::End(_));
         if !was_live && !ends_a_hold {
             return;
@@ -151,6 +169,9 @@ impl Governor {
         run.program = None;
         run.finishing = None;
         run.asked_present = None;
+        run.pressed = None;
+        run.above_since = None;
+        let allowed = run.by_hand.take().filter(|_| was_armed);
         run.state = match after {
             After::Hold(_) => StepState::Held,
             After::End(reason) => StepState::Ended(reason),
@@ -168,7 +189,11 @@ impl Governor {
             After::End(reason) => Entry::Stopped { step, reason, generation },
         };
         self.append(now, entry, out);
-        self.void_pending(now, index, Refusal::State { why: "It was stopped meanwhile." }, out);
+        let why = Refusal::State { why: "It was stopped meanwhile." };
+        if let Some((_, intent)) = allowed {
+            self.append(now, Entry::IntentVoid { intent, why: why.clone() }, out);
+        }
+        self.void_pending(now, index, why, out);
     }
 
     /// Voids an intent on its way to the disk: no byte of it leaves.
@@ -177,7 +202,9 @@ impl Governor {
             return;
         };
         self.append(now, Entry::IntentVoid { intent: pending.seq, why: why.clone() }, out);
-        self.answer(pending.request, Verdict::Refused(why), out);
+        if let Some(request) = pending.request {
+            self.answer(request, Verdict::Refused(why), out);
+        }
     }
 
     /// Begins the ordinary end of a step: a fall within 0.5 s where the unit has one, else zero.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::alarm::{Alarm, Cause};
+use crate::alarm::Cause;
 use crate::governor::input::RecordHealth;
 use crate::governor::output::{Cleared, Entry, ForGuard, Output, Refusal};
 use crate::governor::rise::{self, Want};
@@ -64,6 +64,7 @@ impl Governor {
         self.tick_record(now, out);
         for device in self.devices() {
             self.tick_unit(now, device, out);
+            self.tick_runs(now, device, out);
         }
         for index in 0..self.runs.len() {
             self.tick_intent(now, index, out);
@@ -72,6 +73,8 @@ impl Governor {
             self.tick_program(now, index, out);
             self.tick_titration(now, index, out);
             self.tick_presence(now, index, out);
+            self.tick_force(now, index, out);
+            self.tick_mismatch(now, index, out);
             self.tick_ledger(now, index, out);
         }
         for device in self.devices() {
@@ -103,7 +106,8 @@ impl Governor {
         let proof = (proof_open && unit.known).then(|| unit.stop.asked_at.saturating_add(STOP_PROOF));
         let prepare = unit.preparing.then(|| unit.prepared_at.saturating_add(PREPARE_WITHIN));
         let renew = unit.renew_at.filter(|_| unit.ready);
-        [silence, proof, prepare, renew].into_iter().flatten().min()
+        let runs = self.runs_deadline(device);
+        [silence, proof, prepare, renew, runs].into_iter().flatten().min()
     }
 
     fn step_deadline(&self, index: usize) -> Option<Mono> {
@@ -122,7 +126,9 @@ impl Governor {
             None => self.last_action.saturating_add(patience(step.modality)),
         });
         let uncertain = run.ledger.is_uncertain().then(|| self.runs_on_until(index)).flatten();
-        let timers = [intent, end, finish, program, titration, presence, uncertain];
+        let force = self.force_deadline(index);
+        let mismatch = self.mismatch_deadline(index);
+        let timers = [intent, end, finish, program, titration, presence, uncertain, force, mismatch];
         let books = [run.progress_at, run.ledger.split_due(), run.locked_until];
         timers.into_iter().chain(books).flatten().min()
     }
@@ -135,6 +141,7 @@ impl Governor {
     }
 
     pub(super) fn lease_lapsed(&mut self, now: Mono, out: &mut Vec<Output>) {
+        self.common.lapsed_at = Some(now);
         let live = self.any_live();
         self.hold_all(now, StopReason::HeartbeatLost, out);
         self.append(now, Entry::Lease { alive: false }, out);
@@ -387,7 +394,7 @@ impl Governor {
         }
     }
 
-    fn allowed(&self, index: usize) -> u32 {
+    pub(super) fn allowed(&self, index: usize) -> u32 {
         #[cfg(feature = "defects")]
         if self.has(super::Defect::LimitIgnored) {
             return u32::MAX;
@@ -469,7 +476,9 @@ impl Governor {
         out.push(Output::Drive { device, command });
         self.book(index, now, out, |ledger, closed| ledger.sent(now, id, setpoint, closed));
         if let Some(run) = self.runs.get_mut(index) {
+            run.told = (run.highest_told(now), now);
             run.setpoint = to;
+            run.by_hand = None;
             // Also after a decrease: the next rise keeps its distance from any change.
             run.rise_at = now.saturating_add(pause.unwrap_or_default());
             if run.on_since.is_none() && !to.is_zero() {
@@ -608,64 +617,6 @@ impl Governor {
             && now.since(alive) >= lost
         {
             self.doubt(now, device, alive, out);
-        }
-    }
-
-    /// Clears the alarms whose cause is gone, now that a person has seen them.
-    pub(super) fn acknowledge_alarms(&mut self, now: Mono, out: &mut Vec<Output>) {
-        let seen: Vec<Alarm> = self.alarms.iter().copied().collect();
-        for alarm in seen {
-            if self.cause_gone(alarm, now) {
-                self.clear_alarm(now, alarm, out);
-            }
-        }
-        self.bump();
-    }
-
-    fn cause_gone(&self, alarm: Alarm, now: Mono) -> bool {
-        let uncertain = |device| {
-            self.steps_of(device)
-                .into_iter()
-                .any(|index| self.runs.get(index).is_some_and(|run| run.ledger.is_uncertain()))
-        };
-        match (alarm.cause, alarm.device) {
-            (Cause::OperatorGone, _) => self.common.lease_alive(now),
-            (Cause::RecordFailing, _) => self.common.record == RecordHealth::Healthy,
-            (Cause::GuardGone, _) => self.common.guard,
-            (Cause::GuardBlind, Some(device)) => self.unit(device).is_some_and(|unit| unit.held),
-            (Cause::Uncertain, Some(device)) => !uncertain(device),
-            (
-                Cause::StopUnconfirmed
-                | Cause::Mismatch
-                | Cause::LinkLost
-                | Cause::LeadOff
-                | Cause::DeviceFault
-                | Cause::StartedAtDevice
-                | Cause::RaisedAtDevice
-                | Cause::StoppedAtDevice
-                | Cause::Defect,
-                Some(device),
-            ) => self.unit(device).is_some_and(|unit| unit.ready || unit.proven_zero()),
-            (Cause::Battery, Some(device)) => {
-                self.unit(device).and_then(|unit| unit.battery).is_none_or(|percent| percent >= 25)
-            }
-            (
-                Cause::OperatorAbsent
-                | Cause::GuardBlind
-                | Cause::Suspended
-                | Cause::StopUnconfirmed
-                | Cause::Mismatch
-                | Cause::LinkLost
-                | Cause::LeadOff
-                | Cause::DeviceFault
-                | Cause::StartedAtDevice
-                | Cause::RaisedAtDevice
-                | Cause::StoppedAtDevice
-                | Cause::Defect
-                | Cause::Uncertain
-                | Cause::Battery,
-                _,
-            ) => true,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::alarm::Alarm;
+use crate::alarm::{Alarm, Sounding};
 use crate::governor::input::Version;
 use crate::governor::state::Unit;
 use crate::governor::{Governor, limits};
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub units: Vec<UnitView>,
     /// Alarms, highest and newest first.
     pub alarms: Vec<Alarm>,
+    /// What is to be heard.
+    pub sounding: Sounding,
 }
 
 /// One step as a screen shows it.
@@ -136,7 +138,7 @@ impl Governor {
 
     /// Returns what a screen shows.
     pub fn snapshot(&self, now: Mono) -> Snapshot {
-        let mut alarms: Vec<Alarm> = self.alarms.iter().copied().collect();
+        let mut alarms: Vec<Alarm> = self.alarms.keys().copied().collect();
         alarms.sort_by_key(|alarm| std::cmp::Reverse(alarm.cause.priority()));
         Snapshot {
             at: now,
@@ -145,6 +147,7 @@ impl Governor {
             steps: (0..self.runs.len()).filter_map(|index| self.step_view(index, now)).collect(),
             units: self.units.iter().map(|unit| unit.view(now)).collect(),
             alarms,
+            sounding: self.sounding(now),
         }
     }
 

@@ -29,6 +29,10 @@ pub struct Capability {
     /// Smallest current at which an open electrode is surely noticed; below it pulses and charge have no sure lower
     /// bound. Zero: none is needed (percussion).
     pub contact_seen_from: Milliamps,
+    /// It reports how hard it is pressed.
+    pub reports_force: bool,
+    /// It reports what is done at its own button, so that a start there can be taken over.
+    pub reports_own_button: bool,
     /// Percussion: whether strokes per minute are known.
     pub rate_basis: RateBasis,
     /// What the unit and its profile bound (owner `device`).

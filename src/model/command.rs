@@ -143,6 +143,17 @@ pub enum Command {
         /// What it is told.
         setpoint: Setpoint,
     },
+    /// The unit's own button may start and set its motor in `epoch`, not above `most`, until the first `Set`.
+    AllowStart {
+        /// Number for a refusal.
+        id: CommandId,
+        /// Epoch in which it was cleared.
+        epoch: Epoch,
+        /// Which output.
+        channel: Channel,
+        /// Not above this.
+        most: Setpoint,
+    },
     /// Ordinary end of a step: take one channel out of a running update, raising no other.
     Finish {
         /// Number for the acknowledgement.

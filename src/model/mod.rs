@@ -12,8 +12,11 @@
 //! | `report` | what a driver knows of its unit |
 //! | `packet` | bytes with an endpoint and an expiry; stop scripts |
 //! | `dose` | one interval of delivered output with its evidence and bounds |
+//! | `uncertain` | narrowing the bounds of an interval that nobody saw the end of |
+//! | `budget` | what one client already got today, as plain data |
 
 pub mod area;
+pub mod budget;
 pub mod capability;
 pub mod command;
 pub mod dose;
@@ -24,3 +27,4 @@ pub mod profile;
 pub mod protocol;
 pub mod report;
 pub mod session;
+pub mod uncertain;

@@ -11,7 +11,7 @@ use crate::model::capability::Capability;
 use crate::model::command::{Channel, DeviceId, Intensity};
 use crate::model::limit::{LimitChain, Limits};
 use crate::model::protocol::{Modality, ProtocolId};
-use crate::units::{Centimetres, Microseconds, SquareCentimetres};
+use crate::units::{Centimetres, Microseconds, RawForce, SquareCentimetres};
 
 /// Pseudonym of a client; all that the dose record needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,6 +104,10 @@ pub struct Step {
     pub duration: Duration,
     /// Person declared as holding the gun; percussion of a gun that cannot stop itself needs one.
     pub held_by: Option<String>,
+    /// The gun's own button may start this step once it is armed (design 5).
+    pub start_at_device: bool,
+    /// Pressed harder than this, in the gun's own numbers, it is lowered and then stopped (SR-20).
+    pub force_max: Option<RawForce>,
     /// Above this a reason is asked.
     pub usual: Limits,
     /// What files bound, by owner.

@@ -529,9 +529,17 @@ impl Profile {
             stop_tail: self.safety.stop_tail,
             battery_life: self.battery_life(variant),
             contact_seen_from: Milliamps::ZERO,
+            reports_force: self.poll_has("force"),
+            reports_own_button: self.poll_has("speed") || self.poll_has("level"),
             rate_basis: RateBasis::WorstCase,
             limits,
         }
+    }
+
+    /// Returns whether the status that is asked for regularly carries a field.
+    fn poll_has(&self, field: &str) -> bool {
+        let rule = self.poll.as_ref().and_then(|poll| self.reply_rule(&poll.reply));
+        rule.is_some_and(|rule| rule.fields.contains_key(field))
     }
 
     /// Returns how long a unit can run on at most.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::command::{Channel, CommandId, Epoch, Generation, Intensity};
+use crate::units::RawForce;
 
 /// What a driver knows of its unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub enum Report {
         /// How much, when it says so.
         intensity: Option<Intensity>,
     },
+    /// How hard the unit says that it is pressed, in its own numbers.
+    Force(RawForce),
     /// Progress of a stop.
     Stop {
         /// Which.
@@ -130,6 +133,8 @@ pub enum OwnButton {
     Lowered(Intensity),
     /// Higher than commanded by more than 10 %, or above the unit's limit.
     Raised(Intensity),
+    /// Changed while its own button may: an armed step said so, and it is not above what that step allows.
+    Changed(Intensity),
 }
 
 /// What a unit says it is. Empty: it did not say.

@@ -33,6 +33,21 @@ pub struct Actor {
     pub screen: String,
 }
 
+impl Actor {
+    /// The person's code of the client, who may say less and stop and nothing else.
+    pub const CLIENT: &'static str = "client";
+
+    /// Returns the client, acting at a screen.
+    pub fn client(screen: impl Into<String>) -> Self {
+        Self { person: Self::CLIENT.to_owned(), screen: screen.into() }
+    }
+
+    /// Returns whether it is the client.
+    pub fn is_client(&self) -> bool {
+        self.person == Self::CLIENT
+    }
+}
+
 /// Discomfort, 0 none to 10 worst imaginable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Discomfort(u8);

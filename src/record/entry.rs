@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::alarm::Cause;
+use crate::alarm::{Alarm, Cause};
 use crate::governor::{Entry, Interlock, Refusal};
 use crate::model::area::{AreaCode, Place, Side};
 use crate::model::capability::RateBasis;
@@ -20,7 +20,7 @@ use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
 use crate::model::session::{Actor, SessionId};
 use crate::units::{
-    Centimetres, Level, Microcoulombs, Microseconds, Milliamps, Mono, RawSpeed, duration_micros,
+    Centimetres, Level, Microcoulombs, Microseconds, Milliamps, Mono, RawForce, RawSpeed, duration_micros,
 };
 
 /// Version of the entry shapes.
@@ -173,6 +173,8 @@ pub struct SessionHead {
     pub software: String,
     /// System monotonic clock at this process's origin, µs; compares `mono_us` with other processes' clocks.
     pub mono_origin_us: u64,
+    /// Which boot of the machine that clock is of; `None`: the system does not say.
+    pub boot: Option<String>,
     /// Units, in the plan's order.
     pub devices: Vec<HeadDevice>,
     /// Steps, in the plan's order.
@@ -198,6 +200,7 @@ impl SessionHead {
             simulated,
             software,
             mono_origin_us: 0,
+            boot: None,
             devices: plan.devices.iter().map(HeadDevice::from).collect(),
             steps: plan.steps.iter().map(HeadStep::from).collect(),
         }
@@ -265,6 +268,12 @@ pub struct HeadStep {
     /// Person declared as holding the gun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
+    /// Its own button may start it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_at_device: bool,
+    /// Not pressed harder than this, in the gun's own numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force_max_raw: Option<u32>,
 }
 
 /// What touches the client, as recorded.
@@ -332,6 +341,8 @@ impl From<&Step> for HeadStep {
             target: step.target.into(),
             duration_us: duration_micros(step.duration),
             held_by: step.held_by.clone(),
+            start_at_device: step.start_at_device,
+            force_max_raw: step.force_max.map(RawForce::raw),
         }
     }
 }
@@ -657,29 +668,9 @@ const fn rate_basis_word(basis: RateBasis) -> &'static str {
     }
 }
 
-/// Every cause of an alarm, to find one by its code.
-const CAUSES: [Cause; 16] = [
-    Cause::StopUnconfirmed,
-    Cause::Mismatch,
-    Cause::LinkLost,
-    Cause::LeadOff,
-    Cause::DeviceFault,
-    Cause::StartedAtDevice,
-    Cause::RaisedAtDevice,
-    Cause::StoppedAtDevice,
-    Cause::OperatorGone,
-    Cause::OperatorAbsent,
-    Cause::RecordFailing,
-    Cause::Uncertain,
-    Cause::Defect,
-    Cause::Battery,
-    Cause::GuardGone,
-    Cause::Suspended,
-];
-
 /// Returns the cause of an alarm by its recorded code; `None` for one that a later version wrote.
 pub fn cause(code: &str) -> Option<Cause> {
-    CAUSES.into_iter().find(|cause| cause.code() == code)
+    Cause::ALL.into_iter().find(|cause| cause.code() == code)
 }
 
 /// Totals of one step at one place, as recorded in a seal. Truth lies between every `min` and its `max`.
@@ -810,6 +801,15 @@ pub enum Why {
         /// How much longer, µs.
         left_us: u64,
     },
+    /// Stopped three times within ten minutes for the same cause.
+    LockedOut {
+        /// Which unit.
+        device: u8,
+        /// Code of the cause.
+        cause: String,
+        /// How much longer, µs.
+        left_us: u64,
+    },
     /// Below the smallest that runs.
     BelowFloor {
         /// Asked.
@@ -825,6 +825,47 @@ pub enum Why {
     Pattern {
         /// What, in words.
         what: String,
+    },
+    /// A time budget is used up.
+    Budget {
+        /// Which: `step`, `area`, `session` or `day`.
+        budget: String,
+        /// Word of the owner.
+        owner: String,
+        /// The whole of it, µs.
+        limit_us: u64,
+    },
+    /// The area rests between two bouts.
+    Rest {
+        /// How much longer, µs.
+        left_us: u64,
+    },
+    /// TENS was on the area lately.
+    Numb {
+        /// How long ago at least, µs.
+        ago_us: u64,
+    },
+    /// An uncertain interval on the area or of the unit is not resolved.
+    Unresolved {
+        /// Its session; absent: this one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// Its dose.
+        dose: u64,
+    },
+    /// A resolution outside the two bounds.
+    OutsideBounds {
+        /// Output time, least, µs.
+        on_min_us: u64,
+        /// Output time, most, µs.
+        on_max_us: u64,
+    },
+    /// The plan's sessions of the week are used up.
+    Course {
+        /// Given in the seven days up to today.
+        sessions: u8,
+        /// Allowed.
+        allowed: u8,
     },
     /// Percussion beside stimulation, too near or at no measured distance.
     Distance {
@@ -860,12 +901,31 @@ impl From<&Refusal> for Why {
             Refusal::NotProven { device } => Self::NotProven { device: device.0 },
             Refusal::State { why } => Self::State { why: (*why).to_owned() },
             Refusal::Locked { left } => Self::Locked { left_us: duration_micros(*left) },
+            Refusal::LockedOut { device, cause, left } => Self::LockedOut {
+                device: device.0,
+                cause: cause.code().to_owned(),
+                left_us: duration_micros(*left),
+            },
             Refusal::BelowFloor { asked, floor } => {
                 Self::BelowFloor { asked: (*asked).into(), floor: (*floor).into() }
             }
             Refusal::Stale => Self::Stale {},
             Refusal::TooSlow => Self::TooSlow {},
             Refusal::Pattern { what } => Self::Pattern { what: what.clone() },
+            Refusal::Budget { budget, owner, said: _, limit } => Self::Budget {
+                budget: budget.word().to_owned(),
+                owner: owner.word().to_owned(),
+                limit_us: duration_micros(*limit),
+            },
+            Refusal::Rest { left } => Self::Rest { left_us: duration_micros(*left) },
+            Refusal::Numb { ago } => Self::Numb { ago_us: duration_micros(*ago) },
+            Refusal::Unresolved { of, .. } => {
+                Self::Unresolved { of: of.session.as_ref().map(text_of), dose: of.dose.0 }
+            }
+            Refusal::OutsideBounds { on: (least, most) } => {
+                Self::OutsideBounds { on_min_us: duration_micros(*least), on_max_us: duration_micros(*most) }
+            }
+            Refusal::Course { sessions, allowed } => Self::Course { sessions: *sessions, allowed: *allowed },
             Refusal::Distance { entered } => {
                 Self::Distance { entered_mm: entered.map(Centimetres::millimetres) }
             }
@@ -873,6 +933,10 @@ impl From<&Refusal> for Why {
             Refusal::NoSuchStep { step } => Self::NoSuchStep { step: *step },
         }
     }
+}
+
+fn text_of(session: &SessionId) -> String {
+    session.as_str().to_owned()
 }
 
 const fn interlock_word(interlock: Interlock) -> &'static str {
@@ -885,6 +949,7 @@ const fn interlock_word(interlock: Interlock) -> &'static str {
         Interlock::GuardPresent => "guard_present",
         Interlock::GuardHolds => "guard_holds",
         Interlock::ReadBack => "read_back",
+        Interlock::AlarmTested => "alarm_tested",
         Interlock::HeldByPerson => "held_by_person",
         Interlock::StopsByItself => "stops_by_itself",
         Interlock::Battery => "battery",
@@ -983,6 +1048,11 @@ pub enum AtUnit {
         /// How much.
         to: Amount,
     },
+    /// Changed where its own button may.
+    Changed {
+        /// How much.
+        to: Amount,
+    },
 }
 
 impl From<OwnButton> for AtUnit {
@@ -992,6 +1062,31 @@ impl From<OwnButton> for AtUnit {
             OwnButton::Stopped => Self::Stopped {},
             OwnButton::Lowered(to) => Self::Lowered { to: to.into() },
             OwnButton::Raised(to) => Self::Raised { to: to.into() },
+            OwnButton::Changed(to) => Self::Changed { to: to.into() },
+        }
+    }
+}
+
+/// An alarm that was seen, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenAlarm {
+    /// Code of the cause.
+    pub cause: String,
+    /// Unit, when one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<u8>,
+    /// Output, when one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<u8>,
+}
+
+impl From<&Alarm> for SeenAlarm {
+    fn from(alarm: &Alarm) -> Self {
+        Self {
+            cause: alarm.cause.code().to_owned(),
+            device: alarm.device.map(|device| device.0),
+            channel: alarm.channel.map(|channel| channel.0),
         }
     }
 }
@@ -1036,6 +1131,9 @@ pub enum Body {
         simulated: bool,
         software: String,
         mono_origin_us: u64,
+        /// Which boot of the machine `mono_origin_us` is of.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        boot: Option<String>,
         devices: Vec<HeadDevice>,
         steps: Vec<HeadStep>,
     },
@@ -1045,6 +1143,35 @@ pub enum Body {
     Armed { step: u8, by: By, epoch: u32 },
     /// A step begins beside another.
     Beside { by: By, step: u8, other: u8, distance_mm: u32 },
+    /// A dose from elsewhere today, as the therapist declares it.
+    Declared { by: By, modality: String, area: String, side: String, time_us: u64 },
+    /// Why one more session than the plan has a week.
+    BeyondCourse { by: By, sessions: u8, reason: String },
+    /// Sensation on an area has returned after TENS.
+    SensationReturned { by: By, step: u8 },
+    /// A step ends because a budget is used up.
+    BudgetUsed { step: u8, budget: String, owner: String, limit_us: u64 },
+    /// A later source narrows an uncertain interval: `dose` is what is known of it from then on.
+    Narrowed {
+        /// Session of the dose; absent: this one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        /// What it rests on, for example `guard_journal`.
+        source: String,
+        dose: Box<DoseBody>,
+    },
+    /// A person resolved an uncertain interval: this much counts from then on.
+    Resolved {
+        by: By,
+        /// Session of the dose; absent: this one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+        dose: u64,
+        on_min_us: u64,
+        on_max_us: u64,
+        gave_us: u64,
+        reason: String,
+    },
     /// A rise is about to happen.
     Intent {
         request: u64,
@@ -1112,6 +1239,16 @@ pub enum Body {
         channel: Option<u8>,
         raised: bool,
     },
+    /// A person has seen alarms; `quiet_us` 0: they sound on.
+    AlarmsSeen { by: By, alarms: Vec<SeenAlarm>, quiet_us: u64 },
+    /// Whether the box can sound an alarm: `untested`, `heard`, `log`, `failing`.
+    AlarmOutput { state: String },
+    /// A person has tried the alarm: which player, and whether every sound was heard.
+    AlarmTest { by: By, player: String, heard: bool },
+    /// A unit was stopped three times within ten minutes for the same cause.
+    LockedOut { device: u8, cause: String, left_us: u64 },
+    /// A gun was pressed too hard for so long that something was done.
+    Force { step: u8, force_raw: u32, max_raw: u32, to: Amount },
     /// The operator's lease.
     Lease { alive: bool },
     /// Something that should not be.
@@ -1174,6 +1311,7 @@ impl From<&SessionHead> for Body {
             simulated: head.simulated,
             software: head.software.clone(),
             mono_origin_us: head.mono_origin_us,
+            boot: head.boot.clone(),
             devices: head.devices.clone(),
             steps: head.steps.clone(),
         }
@@ -1193,6 +1331,32 @@ impl From<&Entry> for Body {
                 step: *step,
                 other: *other,
                 distance_mm: distance.millimetres(),
+            },
+            Entry::Declared { by, declared } => Self::Declared {
+                by: by.into(),
+                modality: declared.modality.word().to_owned(),
+                area: declared.place.area.as_str().to_owned(),
+                side: declared.place.side.word().to_owned(),
+                time_us: duration_micros(declared.time),
+            },
+            Entry::BeyondCourse { by, sessions, reason } => {
+                Self::BeyondCourse { by: by.into(), sessions: *sessions, reason: reason.clone() }
+            }
+            Entry::SensationReturned { by, step } => Self::SensationReturned { by: by.into(), step: *step },
+            Entry::BudgetUsed { step, budget, owner, limit } => Self::BudgetUsed {
+                step: *step,
+                budget: budget.word().to_owned(),
+                owner: owner.word().to_owned(),
+                limit_us: duration_micros(*limit),
+            },
+            Entry::Resolved { by, of, shown: (least, most), gave, reason } => Self::Resolved {
+                by: by.into(),
+                of: of.session.as_ref().map(text_of),
+                dose: of.dose.0,
+                on_min_us: duration_micros(*least),
+                on_max_us: duration_micros(*most),
+                gave_us: duration_micros(*gave),
+                reason: reason.clone(),
             },
             Entry::Intent { request, by, step, device, channel, from, to, limit, reason } => Self::Intent {
                 request: request.0,
@@ -1254,6 +1418,20 @@ impl From<&Entry> for Body {
                 channel: alarm.channel.map(|channel| channel.0),
                 raised: *raised,
             },
+            Entry::AlarmsSeen { by, alarms, quiet } => Self::AlarmsSeen {
+                by: by.into(),
+                alarms: alarms.iter().map(SeenAlarm::from).collect(),
+                quiet_us: duration_micros(*quiet),
+            },
+            Entry::AlarmOutput { state } => Self::AlarmOutput { state: state.word().to_owned() },
+            Entry::LockedOut { device, cause, left } => Self::LockedOut {
+                device: device.0,
+                cause: cause.code().to_owned(),
+                left_us: duration_micros(*left),
+            },
+            Entry::Force { step, force, max, to } => {
+                Self::Force { step: *step, force_raw: force.raw(), max_raw: max.raw(), to: (*to).into() }
+            }
             Entry::Lease { alive } => Self::Lease { alive: *alive },
             Entry::Anomaly { device, what } => Self::Anomaly { device: device.0, what: what.clone() },
         }

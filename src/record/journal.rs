@@ -24,14 +24,16 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::governor::{Entry, Seq};
 use crate::model::command::{Channel, DeviceId};
-use crate::model::dose::Dose;
+use crate::model::dose::{Dose, DoseId, Evidence};
 use crate::model::session::SessionId;
+use crate::model::uncertain::Knowledge;
 use crate::record::RecordError;
 use crate::record::entry::{Body, DoseBody, GENESIS, SealReason, SessionHead, StoredEntry, Total, wall_text};
 use crate::record::recover::{self, ProgressRow, Proof, Read};
+use crate::record::settle::{self, NarrowedBy, Resolve, Resolving};
 use crate::record::store::{self, Reader, SCHEMA};
 use crate::record::verify;
-use crate::units::Mono;
+use crate::units::{Mono, duration_micros};
 
 pub use crate::record::entry::Stamp;
 
@@ -321,6 +323,120 @@ impl Journal {
             }
         }
         Ok(unsealed)
+    }
+
+    /// Narrows what a unit may have given in a session that is over: it was at zero at `zero_by_us` on that session's clock
+    /// (the instant of a proven stop; the unit's stop tail is added here). For the guard's journal, once the session is
+    /// sealed; what is known before that goes into [`Journal::recover_with`]. Durable when this returns. Heard twice, or
+    /// saying nothing new, it changes nothing. Returns the doses that are narrower now.
+    ///
+    /// # Errors
+    /// When a session is open, there is no such session, or the disk refuses.
+    pub fn narrow(
+        &mut self,
+        stamp: Stamp,
+        session: &SessionId,
+        device: DeviceId,
+        zero_by_us: u64,
+        source: NarrowedBy,
+    ) -> Result<Vec<DoseId>, RecordError> {
+        let reader = self.reader()?;
+        let entries = reader.entries(session)?;
+        let tail =
+            if let Some(Body::Open { devices, .. }) = entries.first().map(store::body_of).transpose()? {
+                devices.get(usize::from(device.0)).map_or(0, |unit| unit.stop_tail_us)
+            } else {
+                0
+            };
+        let zero = Knowledge::ZeroBy(Mono::from_micros(zero_by_us.saturating_add(tail)));
+        let (mut bodies, mut narrowed) = (Vec::new(), Vec::new());
+        for recorded in reader.doses(session)? {
+            let dose = recorded.narrowed.as_ref().map_or(&recorded.dose, |(_, dose)| dose);
+            // A stop proven before it began says nothing of it.
+            if dose.device != device || dose.from.micros() > zero_by_us {
+                continue;
+            }
+            if let Some(dose) = settle::narrow(&DoseBody::from(dose), zero) {
+                narrowed.push(DoseId(dose.id));
+                let (of, source) = (Some(session.as_str().to_owned()), source.word().to_owned());
+                bodies.push(Body::Narrowed { of, source, dose: Box::new(dose) });
+            }
+        }
+        self.settle(stamp, session, &bodies)?;
+        Ok(narrowed)
+    }
+
+    /// Puts on record how a person resolves an uncertain dose of a session that is over.
+    ///
+    /// # Errors
+    /// When a session is open, there is no such session, or the disk refuses.
+    pub fn resolve(&mut self, stamp: Stamp, resolve: &Resolve) -> Result<Resolving, RecordError> {
+        let doses = self.reader()?.doses(&resolve.session)?;
+        let found =
+            doses.iter().find(|it| it.dose.id == resolve.dose && it.dose.evidence == Evidence::Uncertain);
+        let Some(recorded) = found else {
+            return Ok(Resolving::NoSuch);
+        };
+        if recorded.resolved.is_some() {
+            return Ok(Resolving::Already);
+        }
+        let (least_us, most_us) = recorded.bounds_us();
+        let on = (Duration::from_micros(least_us), Duration::from_micros(most_us.max(least_us)));
+        let gave = resolve.gave.unwrap_or(on.1);
+        if resolve.shown != on {
+            return Ok(Resolving::Stale(on));
+        }
+        if gave < on.0 || gave > on.1 {
+            return Ok(Resolving::Outside(on));
+        }
+        if resolve.reason.trim().is_empty() {
+            return Ok(Resolving::NoReason);
+        }
+        let body = Body::Resolved {
+            by: (&resolve.by).into(),
+            of: Some(resolve.session.as_str().to_owned()),
+            dose: resolve.dose.0,
+            on_min_us: duration_micros(on.0),
+            on_max_us: duration_micros(on.1),
+            gave_us: duration_micros(gave),
+            reason: resolve.reason.clone(),
+        };
+        self.settle(stamp, &resolve.session, &[body])?;
+        Ok(Resolving::Done)
+    }
+
+    /// Writes a short session of its own that settles doses of another one.
+    fn settle(&mut self, stamp: Stamp, of: &SessionId, bodies: &[Body]) -> Result<(), RecordError> {
+        if bodies.is_empty() {
+            return Ok(());
+        }
+        let sessions = self.reader()?.sessions()?;
+        let settled = sessions.into_iter().find(|session| session.session == *of);
+        let settled = settled.ok_or_else(|| RecordError::NoSuchSession { session: of.clone() })?;
+        let head = SessionHead {
+            session: SessionId::new(uuid::Uuid::now_v7().to_string()),
+            plan_id: settle::PLAN_ID.to_owned(),
+            plan_title: settle::TITLE.to_owned(),
+            client: settled.client,
+            plan_digest: String::new(),
+            file_digests: Vec::new(),
+            simulated: settled.simulated,
+            software: concat!("doseward ", env!("CARGO_PKG_VERSION")).to_owned(),
+            mono_origin_us: 0,
+            boot: None,
+            devices: Vec::new(),
+            steps: Vec::new(),
+        };
+        self.begin(&head, stamp)?;
+        let written = bodies
+            .iter()
+            .try_for_each(|body| self.take(stamp, body))
+            .and_then(|()| self.finish(stamp, &[], SealReason::Closed))
+            .and_then(|()| self.commit());
+        if written.is_err() {
+            self.forget();
+        }
+        written
     }
 
     /// Takes in the last entries of the open session.

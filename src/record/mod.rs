@@ -15,12 +15,16 @@
 //! - never a hole: after a crash at any point the record is a prefix of what was appended;
 //! - never a dose forgotten: what may have been given after the last durable word is added as an uncertain interval
 //!   with its upper bound ([`recover`]);
+//! - never an uncertain dose wider than it was: later sources and people only narrow it ([`settle`]), and what was there
+//!   before stays on record;
 //! - damage is reported, never repaired.
 
 pub mod entry;
 pub mod export;
 pub mod journal;
 pub mod recover;
+pub mod settle;
+pub mod spent;
 pub mod store;
 pub mod verify;
 

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use crate::model::dose::Dose;
+use crate::model::dose::{Dose, Evidence};
 use crate::model::plan::ClientCode;
 use crate::model::session::SessionId;
 use crate::record::RecordError;
-use crate::record::entry::{Body, SealReason, StoredEntry};
+use crate::record::entry::{Body, BodyError, DoseBody, SealReason, StoredEntry};
+use crate::record::settle::{self, NarrowedBy, Resolution, Settled};
 
 /// Newest schema known. Migrations go forward only; a sample of every older one is read in `tests/record.rs`.
 pub const SCHEMA: i64 = 1;
@@ -85,6 +86,12 @@ pub struct SessionSummary {
     pub opened: jiff::Timestamp,
     /// Wall clock of the last entry, with the reason; `None` while it is open (or its daemon died).
     pub sealed: Option<(jiff::Timestamp, SealReason)>,
+    /// No treatment: uncertain doses of other sessions were settled in it.
+    pub settling: bool,
+    /// Identifier of the plan.
+    pub plan_id: String,
+    /// Boot of the machine and system monotonic clock at the session's origin, µs; the boot is missing in old records.
+    pub boot: (Option<String>, u64),
     /// Number of entries.
     pub entries: u64,
     /// Hash of the newest entry.
@@ -100,25 +107,31 @@ pub struct RecordedDose {
     pub wall: jiff::Timestamp,
     /// Whether it was added by recovery after a crash.
     pub recovered: bool,
-    /// The dose.
+    /// The dose, as it was recorded.
     pub dose: Dose,
+    /// What later sources leave of an uncertain one, and the newest of them.
+    pub narrowed: Option<(NarrowedBy, Dose)>,
+    /// How a person resolved an uncertain one.
+    pub resolved: Option<Resolution>,
 }
 
-/// What one client got on one place on one day. Budgets count the upper bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spent {
-    /// Word of the modality.
-    pub modality: String,
-    /// Code of the area.
-    pub area: String,
-    /// Side of the body.
-    pub side: String,
-    /// Day in the clinic's zone, by the entry's wall clock.
-    pub day: jiff::civil::Date,
-    /// Output time, least, µs.
-    pub on_min_us: u64,
-    /// Output time, most, µs.
-    pub on_max_us: u64,
+impl RecordedDose {
+    /// Returns least and most of its output time, µs, as far as later sources narrowed it.
+    pub fn bounds_us(&self) -> (u64, u64) {
+        self.narrowed.as_ref().map_or(self.dose.on_us, |(_, narrowed)| narrowed.on_us)
+    }
+
+    /// Returns the output time that budgets count, µs: what a person resolved, else the upper bound.
+    pub fn counted_us(&self) -> u64 {
+        let (least, most) = self.bounds_us();
+        let most = most.max(least);
+        self.resolved.as_ref().map_or(most, |resolved| resolved.gave_us.clamp(least, most))
+    }
+
+    /// Returns whether it is uncertain and nobody has resolved it.
+    pub fn is_open(&self) -> bool {
+        self.dose.evidence == Evidence::Uncertain && self.resolved.is_none()
+    }
 }
 
 impl Reader {
@@ -175,7 +188,8 @@ impl Reader {
 
     fn summary(&self, open: &StoredEntry) -> Result<SessionSummary, RecordError> {
         let last = last_of(&self.connection, &open.session)?.unwrap_or_else(|| open.clone());
-        let Body::Open { plan_title, client, simulated, .. } = body_of(open)? else {
+        let Body::Open { plan_id, plan_title, client, simulated, mono_origin_us, boot, .. } = body_of(open)?
+        else {
             return Err(RecordError::Damaged {
                 what: format!("session {} does not begin with its head", open.session),
             });
@@ -190,6 +204,9 @@ impl Reader {
             client: ClientCode::new(client),
             plan_title,
             simulated,
+            settling: plan_id == settle::PLAN_ID,
+            plan_id,
+            boot: (boot, mono_origin_us),
             opened: wall_of(open)?,
             sealed,
             entries: last.seq.saturating_add(1),
@@ -220,32 +237,8 @@ impl Reader {
         let Some(last) = self.select(lived, &[&session.as_str()])?.pop() else {
             return Ok(Vec::new());
         };
-        found.iter().filter_map(|entry| recorded(entry, &last).transpose()).collect()
-    }
-
-    /// Returns what `client` got on `day` in `zone`, real units only or simulated ones only, by modality and place.
-    ///
-    /// # Errors
-    /// When the record cannot be read.
-    pub fn spent(
-        &self,
-        client: &ClientCode,
-        day: jiff::civil::Date,
-        zone: &jiff::tz::TimeZone,
-        simulated: bool,
-    ) -> Result<Vec<Spent>, RecordError> {
-        let mut sums: Vec<Spent> = Vec::new();
-        for session in self.sessions()? {
-            if session.client != *client || session.simulated != simulated {
-                continue;
-            }
-            for recorded in self.doses(&session.session)? {
-                if recorded.wall.to_zoned(zone.clone()).date() == day {
-                    Spent::add(&mut sums, &recorded.dose, day);
-                }
-            }
-        }
-        Ok(sums)
+        let settled = Settled::read(&self.connection)?;
+        found.iter().filter_map(|entry| recorded(entry, &last, &settled).transpose()).collect()
     }
 
     /// Returns the newest wall time on record; the day is never before it (SR-34).
@@ -260,27 +253,6 @@ impl Reader {
 
     fn select(&self, tail: &str, with: &[&dyn rusqlite::ToSql]) -> Result<Vec<StoredEntry>, RecordError> {
         select(&self.connection, tail, with)
-    }
-}
-
-impl Spent {
-    fn add(sums: &mut Vec<Self>, dose: &Dose, day: jiff::civil::Date) {
-        let (modality, area, side) = (dose.modality.word(), dose.place.area.as_str(), dose.place.side.word());
-        let found =
-            sums.iter_mut().find(|sum| sum.modality == modality && sum.area == area && sum.side == side);
-        if let Some(sum) = found {
-            sum.on_min_us = sum.on_min_us.saturating_add(dose.on_us.0);
-            sum.on_max_us = sum.on_max_us.saturating_add(dose.on_us.1);
-            return;
-        }
-        sums.push(Self {
-            modality: modality.to_owned(),
-            area: area.to_owned(),
-            side: side.to_owned(),
-            day,
-            on_min_us: dose.on_us.0,
-            on_max_us: dose.on_us.1,
-        });
     }
 }
 
@@ -339,7 +311,12 @@ pub(crate) fn schema_of(connection: &Connection) -> Result<i64, RecordError> {
 
 /// Reads the body of an entry, naming the entry when it cannot be read.
 pub(crate) fn body_of(entry: &StoredEntry) -> Result<Body, RecordError> {
-    entry.read().map_err(|source| RecordError::Body { session: entry.session(), seq: entry.seq, source })
+    entry.read().map_err(|source| unreadable(entry, source))
+}
+
+/// Names the entry whose body cannot be read.
+pub(crate) fn unreadable(entry: &StoredEntry, source: BodyError) -> RecordError {
+    RecordError::Body { session: entry.session(), seq: entry.seq, source }
 }
 
 /// Returns the wall clock of an entry.
@@ -351,22 +328,27 @@ fn parse_wall(text: &str) -> Result<jiff::Timestamp, RecordError> {
     text.parse().map_err(|_| RecordError::Damaged { what: format!("`{text}` is not a wall time") })
 }
 
-fn recorded(entry: &StoredEntry, last: &StoredEntry) -> Result<Option<RecordedDose>, RecordError> {
+fn recorded(
+    entry: &StoredEntry,
+    last: &StoredEntry,
+    settled: &Settled,
+) -> Result<Option<RecordedDose>, RecordError> {
     let body = body_of(entry)?;
     let Some(dose) = body.dose() else {
         return Ok(None);
     };
-    let dose = Dose::try_from(dose).map_err(|source| RecordError::Body {
-        session: entry.session(),
-        seq: entry.seq,
-        source,
-    })?;
+    let later = settled.of(&entry.session, dose.id);
+    let read = |body: &DoseBody| Dose::try_from(body).map_err(|source| unreadable(entry, source));
+    let narrowed = later.narrowed.map(|(by, body)| Ok::<_, RecordError>((by, read(&body)?))).transpose()?;
+    let dose = read(dose)?;
     let recovered = matches!(body, Body::Recovered { .. });
     Ok(Some(RecordedDose {
         seq: entry.seq,
         wall: wall_of(if recovered { last } else { entry })?,
         recovered,
         dose,
+        narrowed,
+        resolved: later.resolved,
     }))
 }
 

@@ -15,16 +15,21 @@
 //! - the very first connection gives no `Connected` signal; the objects are announced after `ServicesResolved`;
 //! - one unanswered write with response refuses every other write to that characteristic with `InProgress`, whatever
 //!   became of the client that wrote, until the peer answers or the link is lost after 30 s;
+//! - requests of one unit (writes with response, readings, subscriptions) cross the air one by one: one that is accepted
+//!   waits for those before it, a command passes them;
 //! - a lost link either keeps the objects (default cache; subscriptions come back by themselves) or removes them;
-//! - a disconnect takes about two seconds, in which writes still pass;
+//! - a disconnect takes 2–2.8 s, in which writes still pass and which a connect does not cut short;
 //! - `AcquireWrite` passes an unanswered write and locks every other writer out until its socket is closed;
-//! - what belongs to a client (scan, subscription) ends with that client; a link does not;
-//! - with two subscribers every notification is signalled twice.
+//! - what belongs to a client (scan, subscription, the socket of exclusive writing) ends with that client; a link does
+//!   not;
+//! - with two subscribers every notification is signalled twice;
+//! - when the daemon is killed the links stay up for 2.03 s, and a daemon that is back before has them connected,
+//!   without objects, and says yes to `Connect`.
 
 mod acquire;
 mod tree;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -38,6 +43,7 @@ use super::devices::{Flag, Radio, RadioDevice};
 use super::truth::Account;
 use crate::clock::Clock;
 use crate::model::packet::Endpoint;
+use crate::sim::Seeded;
 use crate::sim::link::{Arrival, Carried, LinkFaults, Moved, Unit, Way};
 use crate::sim::world::{Objects, RadioEvent, WorldEvent};
 use crate::units::Mono;
@@ -52,9 +58,13 @@ const LINK_UP_AFTER: Duration = Duration::from_millis(5);
 const RESOLVED_AFTER: Duration = Duration::from_millis(10);
 /// Between two looks of a scan.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The real daemon's delay between a disconnect asked and the link down.
-const DISCONNECT_AFTER: Duration = Duration::from_secs(2);
-/// A write unanswered for this long ends the link (attribute protocol, transaction time-out).
+/// The real daemon's least and longest delay between a disconnect asked and the link down.
+const DISCONNECT_AFTER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(2800));
+/// From the daemon's violent end to the loss of its links: the kernel's doing.
+const LINKS_OUTLIVE: Duration = Duration::from_millis(2030);
+/// From an order to end to the links down and the name released.
+const ENDS_AFTER: Duration = Duration::from_millis(45);
+/// A request unanswered for this long ends the link (attribute protocol, transaction time-out).
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The default MTU.
 const MTU: u16 = 23;
@@ -67,9 +77,12 @@ const RSSI: i16 = -55;
 
 /// The daemon: adapter, units and the bus they are on.
 pub struct Bluez {
-    connection: Connection,
-    incoming: MessageStream,
+    address: String,
+    /// `None` while the daemon does not run.
+    bus: Option<Bus>,
     clock: Clock,
+    /// Whether the adapter is plugged in.
+    plugged: bool,
     powered: bool,
     scanners: BTreeSet<String>,
     devices: Vec<Device>,
@@ -78,6 +91,12 @@ pub struct Bluez {
     control: mpsc::Receiver<(usize, WorldEvent)>,
     to_packets: mpsc::Sender<acquire::Packet>,
     packets: mpsc::Receiver<acquire::Packet>,
+}
+
+/// The daemon's end of the bus.
+struct Bus {
+    connection: Connection,
+    incoming: MessageStream,
 }
 
 /// A unit to be put behind the daemon.
@@ -114,8 +133,12 @@ struct Device {
     /// Grows with every loss of the link, so that what was planned before is forgotten.
     generation: u64,
     faults: Faults,
+    random: Seeded,
     connecting: Option<Message>,
+    /// Unanswered writes with response, by their characteristic.
     writes: BTreeMap<String, Pending>,
+    /// Requests in the order in which they cross the air; the first is under way.
+    requests: VecDeque<Request>,
     subscribers: BTreeSet<(String, String)>,
     /// Characteristics that a client writes to exclusively.
     holds: BTreeMap<String, acquire::Hold>,
@@ -127,6 +150,8 @@ enum LinkState {
     Down,
     Connected,
     Ready,
+    /// Connected by a daemon that is dead; the one that runs has no objects for it.
+    Phantom,
 }
 
 impl LinkState {
@@ -136,6 +161,7 @@ impl LinkState {
             Self::Down => "down",
             Self::Connected => "connected",
             Self::Ready => "ready",
+            Self::Phantom => "phantom",
         }
     }
 }
@@ -144,7 +170,17 @@ impl LinkState {
 struct Pending {
     call: Message,
     tag: u64,
-    until: Mono,
+    /// When the link is given up for it; `None`: it waits for its turn.
+    until: Option<Mono>,
+}
+
+/// A request on its way, or waiting for its turn.
+#[derive(Clone)]
+enum Request {
+    /// A write; its [`Pending`] has the same tag.
+    Write(Carried),
+    /// A call that is answered when its turn has come.
+    Call { node: Node, sender: String, call: Message },
 }
 
 #[derive(Clone, Debug)]
@@ -160,16 +196,43 @@ struct Faults {
     notify_twice: bool,
     property_missing: bool,
     flag_unknown: bool,
-    disconnect_after: Duration,
+    disconnect_after: Option<Duration>,
+    answer_within: Duration,
 }
 
 /// What is to be done at some time.
 enum Later {
-    LinkUp { device: usize, generation: u64 },
-    Resolved { device: usize, generation: u64 },
-    Disconnect { device: usize, generation: u64, call: Message },
+    LinkUp {
+        device: usize,
+        generation: u64,
+    },
+    Resolved {
+        device: usize,
+        generation: u64,
+    },
+    Disconnect {
+        device: usize,
+        generation: u64,
+        call: Message,
+    },
+    /// A slow write reaches the air.
+    Write {
+        device: usize,
+        generation: u64,
+        message: Carried,
+    },
+    /// The kernel gives up a link whose daemon died.
+    Orphaned {
+        device: usize,
+        generation: u64,
+    },
+    /// The daemon that was told to end has ended.
+    Ended,
     Look,
-    Event { device: usize, event: WorldEvent },
+    Event {
+        device: usize,
+        event: WorldEvent,
+    },
 }
 
 /// What a method answers.
@@ -213,7 +276,8 @@ impl Default for Faults {
             notify_twice: false,
             property_missing: false,
             flag_unknown: false,
-            disconnect_after: DISCONNECT_AFTER,
+            disconnect_after: None,
+            answer_within: ANSWER_WITHIN,
         }
     }
 }
@@ -232,13 +296,44 @@ impl Faults {
             RadioEvent::NotifyTwice => self.notify_twice = true,
             RadioEvent::PropertyMissing => self.property_missing = true,
             RadioEvent::FlagUnknown => self.flag_unknown = true,
-            RadioEvent::DisconnectAfter(after) => self.disconnect_after = after,
+            RadioEvent::DisconnectAfter(after) => self.disconnect_after = Some(after),
+            RadioEvent::AnswerWithin(within) => self.answer_within = within,
             RadioEvent::Well => *self = Self::default(),
             RadioEvent::RemoveDevice
             | RadioEvent::RemoveGatt
             | RadioEvent::AdapterOff
-            | RadioEvent::AdapterOn => {}
+            | RadioEvent::AdapterOn
+            | RadioEvent::AdapterRemove
+            | RadioEvent::AdapterReturn
+            | RadioEvent::DaemonKilled
+            | RadioEvent::DaemonStopped
+            | RadioEvent::DaemonStarted => {}
         }
+    }
+}
+
+impl Bus {
+    /// Joins the bus at `address` as `org.bluez`; returns once the name is owned.
+    async fn join(address: &str) -> Result<Self, RigError> {
+        let incoming =
+            zbus::connection::Builder::address(address).name("org.bluez").build_message_stream().await?;
+        let connection = Connection::from(&incoming);
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .interface("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .build()?;
+        let bus = zbus::fdo::DBusProxy::new(&connection).await?;
+        bus.add_match_rule(rule).await.map_err(zbus::Error::from)?;
+        Ok(Self { connection, incoming })
+    }
+}
+
+/// Waits for the next message; for ever while the daemon does not run.
+async fn next_message(bus: &mut Option<Bus>) -> Option<zbus::Result<Message>> {
+    match bus {
+        Some(bus) => bus.incoming.next().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -253,23 +348,15 @@ impl Bluez {
         clock: Clock,
         control: mpsc::Receiver<(usize, WorldEvent)>,
     ) -> Result<Self, RigError> {
-        let incoming =
-            zbus::connection::Builder::address(address).name("org.bluez").build_message_stream().await?;
-        let connection = Connection::from(&incoming);
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .interface("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .build()?;
-        let bus = zbus::fdo::DBusProxy::new(&connection).await?;
-        bus.add_match_rule(rule).await.map_err(zbus::Error::from)?;
+        let bus = Bus::join(address).await?;
         let (to_packets, packets) = mpsc::channel(PACKETS);
         let mut daemon = Self {
+            address: address.to_owned(),
+            bus: Some(bus),
             to_packets,
             packets,
-            connection,
-            incoming,
             clock,
+            plugged: true,
             powered: true,
             scanners: BTreeSet::new(),
             devices: Vec::new(),
@@ -283,7 +370,7 @@ impl Bluez {
         Ok(daemon)
     }
 
-    /// Runs until the sender of events is dropped or the bus is gone; then writes the last truth.
+    /// Runs until the sender of events is dropped; then writes the last truth. Without a bus the units run on.
     pub async fn run(mut self) {
         loop {
             let wake = self.clock.at(self.deadline());
@@ -293,10 +380,11 @@ impl Bluez {
                     Some((device, event)) => self.event(device, event).await,
                     None => break,
                 },
-                message = self.incoming.next() => match message {
+                message = next_message(&mut self.bus) => match message {
                     Some(Ok(message)) => self.message(message).await,
                     Some(Err(error)) => tracing::warn!(%error, "message on the private bus not read"),
-                    None => break,
+                    // The daemon ends with its bus.
+                    None => self.killed().await,
                 },
                 Some(packet) = self.packets.recv() => self.packet(packet),
                 () = sleep_until(wake) => {}
@@ -336,8 +424,10 @@ impl Bluez {
             was_connected: false,
             generation: 0,
             faults: Faults::default(),
+            random: Seeded::new(seed),
             connecting: None,
             writes: BTreeMap::new(),
+            requests: VecDeque::new(),
             subscribers: BTreeSet::new(),
             holds: BTreeMap::new(),
             battery,
@@ -356,7 +446,7 @@ impl Bluez {
     fn deadline(&self) -> Mono {
         let planned = self.later.first_key_value().map(|((due, _), _)| *due);
         let devices = self.devices.iter().flat_map(|device| {
-            let answer = device.writes.values().map(|write| write.until).min();
+            let answer = device.writes.values().filter_map(|write| write.until).min();
             [device.unit.deadline(), answer, Some(device.account.deadline())]
         });
         let far = self.clock.now().saturating_add(Duration::from_secs(60));
@@ -383,7 +473,7 @@ impl Bluez {
         let moved = device.unit.advance(now);
         let truth = device.unit.truth(now);
         device.account.note(now, &truth);
-        let stuck = device.writes.values().any(|write| write.until <= now);
+        let stuck = device.writes.values().any(|write| write.until.is_some_and(|until| until <= now));
         for moved in moved {
             match moved {
                 Moved::Heard(arrival) => self.heard(index, now, &arrival).await,
@@ -413,7 +503,22 @@ impl Bluez {
                 }
                 self.send(&call, Ok(Reply::Nothing)).await;
             }
-            Later::LinkUp { .. } | Later::Resolved { .. } => {}
+            Later::Orphaned { device, generation } if self.is_present(device, generation) => {
+                self.link_down(device, Objects::Kept).await;
+            }
+            Later::Write { device, generation, message } if self.is_present(device, generation) => {
+                let now = self.clock.now();
+                if let Some(device) = self.devices.get_mut(device) {
+                    device.unit.write(now, Duration::ZERO, message);
+                }
+            }
+            Later::LinkUp { .. } | Later::Resolved { .. } | Later::Orphaned { .. } | Later::Write { .. } => {}
+            Later::Ended => {
+                for index in 0..self.devices.len() {
+                    self.link_down(index, Objects::Kept).await;
+                }
+                self.killed().await;
+            }
             Later::Look => self.look().await,
             Later::Event { device, event } => self.event(device, event).await,
         }
@@ -461,11 +566,12 @@ impl Bluez {
             }
             (PROPERTIES, "Set") => self.set(message).await,
             ("org.freedesktop.DBus.Peer", "Ping") => Ok(Reply::Nothing),
-            (ADAPTER, _) if path == ADAPTER_PATH => self.adapter_call(member, sender).await,
-            (DEVICE, _) => {
+            (ADAPTER, _) if path == ADAPTER_PATH && self.plugged => self.adapter_call(member, sender).await,
+            (DEVICE, _) if self.plugged => {
                 let index = self.devices.iter().position(|device| device.known && device.path == path);
                 self.device_call(index.ok_or(NO_OBJECT)?, member, message).await
             }
+            (ADAPTER | DEVICE, _) => Err(NO_OBJECT),
             (CHARACTERISTIC, _) => {
                 let (index, node) = self.characteristic(&path).ok_or(NO_OBJECT)?;
                 self.characteristic_call(index, node, member, sender, message).await
@@ -475,8 +581,10 @@ impl Bluez {
     }
 
     async fn send(&self, call: &Message, reply: Result<Reply, Refusal>) {
+        let Some(Bus { connection: bus, .. }) = &self.bus else {
+            return;
+        };
         let header = call.header();
-        let bus = &self.connection;
         let sent = match reply {
             Ok(Reply::Nothing) => bus.reply(&header, &()).await,
             Ok(Reply::Text(text)) => bus.reply(&header, &text).await,
@@ -505,8 +613,11 @@ impl Bluez {
         member: &str,
         body: &B,
     ) {
+        let Some(bus) = &self.bus else {
+            return;
+        };
         let to_all = None::<zbus::names::BusName<'_>>;
-        if let Err(error) = self.connection.emit_signal(to_all, path, interface, member, body).await {
+        if let Err(error) = bus.connection.emit_signal(to_all, path, interface, member, body).await {
             tracing::warn!(%error, "signal on the private bus not sent");
         }
     }
@@ -530,7 +641,7 @@ impl Bluez {
         let (interface, name, value): (&str, &str, OwnedVariant) =
             body.deserialize().map_err(|_| BAD_ARGUMENTS)?;
         match (interface, name) {
-            (ADAPTER, "Powered") => {
+            (ADAPTER, "Powered") if self.plugged => {
                 let powered = bool::try_from(value).map_err(|_| BAD_ARGUMENTS)?;
                 self.power(powered).await;
                 Ok(Reply::Nothing)
@@ -544,11 +655,12 @@ impl Bluez {
 /// The object tree.
 impl Bluez {
     fn paths(&self) -> impl Iterator<Item = &str> {
-        let devices = self.devices.iter().filter(|device| device.known).flat_map(|device| {
+        let shown = |device: &&Device| device.known && self.plugged;
+        let devices = self.devices.iter().filter(shown).flat_map(|device| {
             let nodes = device.nodes.iter().filter(|_| device.objects).map(|node| node.path.as_str());
             std::iter::once(device.path.as_str()).chain(nodes)
         });
-        std::iter::once(ADAPTER_PATH).chain(devices)
+        self.plugged.then_some(ADAPTER_PATH).into_iter().chain(devices)
     }
 
     fn introspect(&self, path: &str) -> String {
@@ -567,6 +679,9 @@ impl Bluez {
     }
 
     fn interfaces(&self, path: &str) -> Option<Interfaces> {
+        if !self.plugged {
+            return None;
+        }
         if path == ADAPTER_PATH {
             return Some(BTreeMap::from([(ADAPTER, self.adapter_properties())]));
         }
@@ -756,7 +871,7 @@ impl Bluez {
         match member {
             "Connect" if !powered => Err(NOT_READY),
             "Connect" if device.faults.connect_error => Err(FAILED_CONNECT),
-            "Connect" if device.link == LinkState::Ready => Ok(Reply::Nothing),
+            "Connect" if matches!(device.link, LinkState::Ready | LinkState::Phantom) => Ok(Reply::Nothing),
             "Connect" if device.connecting.is_some() => Err(IN_PROGRESS),
             "Connect" => {
                 device.connecting = Some(call.clone());
@@ -773,7 +888,9 @@ impl Bluez {
                     return Err(Refusal("org.bluez.Error.NotConnected", "Not Connected"));
                 }
                 device.closing = true;
-                let (generation, after) = (device.generation, device.faults.disconnect_after);
+                let usual = device.random.span(DISCONNECT_AFTER.0, DISCONNECT_AFTER.1);
+                let (generation, after) =
+                    (device.generation, device.faults.disconnect_after.unwrap_or(usual));
                 self.plan_after(after, Later::Disconnect { device: index, generation, call: call.clone() });
                 Ok(Reply::Later)
             }
@@ -860,13 +977,18 @@ impl Bluez {
         device.unit.disconnect(now);
         device.holds.clear();
         let path = device.path.clone();
+        let calls = device.requests.drain(..).filter_map(|request| match request {
+            Request::Write(_) => None,
+            Request::Call { call, .. } => Some(call),
+        });
+        let calls: Vec<Message> = calls.collect();
         let writes = std::mem::take(&mut device.writes);
         let connecting = device.connecting.take();
         if let Some(call) = connecting {
             self.send(&call, Err(FAILED_CONNECT)).await;
         }
-        for write in writes.into_values() {
-            self.send(&write.call, Err(NOT_CONNECTED)).await;
+        for call in calls.into_iter().chain(writes.into_values().map(|write| write.call)) {
+            self.send(&call, Err(NOT_CONNECTED)).await;
         }
         let mut properties =
             BTreeMap::from([("ServicesResolved", Variant::from(false)), ("Connected", Variant::from(false))]);
@@ -922,6 +1044,11 @@ impl Bluez {
         match event {
             RadioEvent::AdapterOff => self.power(false).await,
             RadioEvent::AdapterOn => self.power(true).await,
+            RadioEvent::AdapterRemove => self.unplug().await,
+            RadioEvent::AdapterReturn => self.plug().await,
+            RadioEvent::DaemonKilled => self.killed().await,
+            RadioEvent::DaemonStopped => self.plan_after(ENDS_AFTER, Later::Ended),
+            RadioEvent::DaemonStarted => self.started().await,
             RadioEvent::RemoveGatt => self.remove_objects(index).await,
             RadioEvent::RemoveDevice => self.remove_device(index).await,
             RadioEvent::ConnectError
@@ -936,6 +1063,7 @@ impl Bluez {
             | RadioEvent::PropertyMissing
             | RadioEvent::FlagUnknown
             | RadioEvent::DisconnectAfter(_)
+            | RadioEvent::AnswerWithin(_)
             | RadioEvent::Well => {}
         }
         self.try_connecting(index);
@@ -954,9 +1082,76 @@ impl Bluez {
         device.closing = false;
         device.connecting = None;
         device.writes.clear();
+        device.requests.clear();
         device.holds.clear();
         let path = device.path.clone();
         self.removed(&path, DEVICE).await;
+    }
+
+    /// The adapter is pulled out: everything behind it goes with it.
+    async fn unplug(&mut self) {
+        if !self.plugged {
+            return;
+        }
+        self.power(false).await;
+        for index in 0..self.devices.len() {
+            self.remove_objects(index).await;
+            if let Some(device) = self.devices.get(index).filter(|device| device.known) {
+                self.removed(&device.path, DEVICE).await;
+            }
+        }
+        self.plugged = false;
+        self.removed(ADAPTER_PATH, ADAPTER).await;
+    }
+
+    /// The adapter is back, with the devices that the daemon has kept in its files.
+    async fn plug(&mut self) {
+        if self.plugged {
+            return;
+        }
+        (self.plugged, self.powered) = (true, true);
+        self.added(ADAPTER_PATH, BTreeMap::from([(ADAPTER, self.adapter_properties())])).await;
+        for device in self.devices.iter().filter(|device| device.known) {
+            self.added(&device.path, BTreeMap::from([(DEVICE, device.properties(false))])).await;
+        }
+    }
+
+    /// The daemon is gone without a word: what it knew of its clients with it. The kernel keeps its links for a while.
+    async fn killed(&mut self) {
+        if let Some(bus) = self.bus.take()
+            && let Err(error) = bus.connection.close().await
+        {
+            tracing::debug!(%error, "the bus was gone already");
+        }
+        self.scanners.clear();
+        let mut orphans = Vec::new();
+        for (index, device) in self.devices.iter_mut().enumerate() {
+            device.generation = device.generation.saturating_add(1);
+            device.subscribers.clear();
+            device.holds.clear();
+            device.writes.clear();
+            device.requests.clear();
+            device.connecting = None;
+            (device.objects, device.closing) = (false, false);
+            if device.link != LinkState::Down {
+                device.link = LinkState::Phantom;
+                orphans.push((index, device.generation));
+            }
+        }
+        for (device, generation) in orphans {
+            self.plan_after(LINKS_OUTLIVE, Later::Orphaned { device, generation });
+        }
+    }
+
+    async fn started(&mut self) {
+        if self.bus.is_some() {
+            return;
+        }
+        self.powered = true;
+        match Bus::join(&self.address).await {
+            Ok(bus) => self.bus = Some(bus),
+            Err(error) => tracing::warn!(%error, "the simulated Bluetooth daemon was not started"),
+        }
     }
 }
 
@@ -977,6 +1172,11 @@ impl Bluez {
             return Err(NO_OBJECT);
         };
         let connected = device.link != LinkState::Down;
+        let waits = !device.requests.is_empty() && matches!(member, "ReadValue" | "StartNotify");
+        if connected && waits {
+            device.requests.push_back(Request::Call { node, sender, call: call.clone() });
+            return Ok(Reply::Later);
+        }
         let can = |flag| if flags.contains(&flag) { Ok(()) } else { Err(not_supported()) };
         match member {
             "ReadValue" => {
@@ -1063,14 +1263,61 @@ impl Bluez {
             }
             return Ok(Reply::Nothing);
         }
-        let until = now.saturating_add(ANSWER_WITHIN);
-        device.writes.insert(path.to_owned(), Pending { call: call.clone(), tag, until });
-        if !device.faults.write_silent {
-            let message = Carried { endpoint, bytes, way: Way::Request, tag: Some(tag) };
-            device.unit.write(now, device.faults.write_slow, message);
-        }
+        device.writes.insert(path.to_owned(), Pending { call: call.clone(), tag, until: None });
+        device.requests.push_back(Request::Write(Carried {
+            endpoint,
+            bytes,
+            way: Way::Request,
+            tag: Some(tag),
+        }));
+        let first = device.requests.len() == 1;
         self.count = self.count.saturating_add(1);
+        if first {
+            self.launch(index);
+        }
         Ok(Reply::Later)
+    }
+
+    /// Sends the write whose turn it is. A slow one stays behind what is written meanwhile.
+    fn launch(&mut self, index: usize) {
+        let now = self.clock.now();
+        let Some(device) = self.devices.get_mut(index) else {
+            return;
+        };
+        let Some(Request::Write(message)) = device.requests.front().cloned() else {
+            return;
+        };
+        for write in device.writes.values_mut().filter(|write| Some(write.tag) == message.tag) {
+            write.until = Some(now.saturating_add(device.faults.answer_within));
+        }
+        if !device.faults.write_silent {
+            let (generation, after) = (device.generation, device.faults.write_slow);
+            self.plan(now.saturating_add(after), Later::Write { device: index, generation, message });
+        }
+    }
+
+    /// Answers the calls whose turn has come and sends the next write.
+    async fn next_request(&mut self, index: usize) {
+        while let Some(device) = self.devices.get_mut(index) {
+            match device.requests.pop_front() {
+                Some(Request::Call { node, sender, call }) => {
+                    let rest = std::mem::take(&mut device.requests);
+                    let member = call.header().member().map_or("", |name| name.as_str()).to_owned();
+                    let answer = Box::pin(self.characteristic_call(index, node, &member, sender, &call));
+                    let answer = answer.await;
+                    self.send(&call, answer).await;
+                    if let Some(device) = self.devices.get_mut(index) {
+                        device.requests = rest;
+                    }
+                }
+                Some(write @ Request::Write(_)) => {
+                    device.requests.push_front(write);
+                    self.launch(index);
+                    return;
+                }
+                None => return,
+            }
+        }
     }
 
     /// A command of an exclusive writer.
@@ -1083,6 +1330,9 @@ impl Bluez {
             device.holds.remove(&packet.path);
             return;
         };
+        if !device.holds.contains_key(&packet.path) {
+            return;
+        }
         let node = device.nodes.iter().find(|node| node.path == packet.path);
         let Some((uuid, _)) = node.and_then(Node::characteristic) else {
             return;
@@ -1106,7 +1356,9 @@ impl Bluez {
         };
         let path = device.writes.iter().find(|(_, write)| write.tag == tag).map(|(path, _)| path.clone());
         if let Some(write) = path.and_then(|path| device.writes.remove(&path)) {
+            device.requests.pop_front();
             self.send(&write.call, Ok(Reply::Nothing)).await;
+            self.next_request(index).await;
         }
     }
 

@@ -99,7 +99,11 @@ pub fn build(unit: &WorldUnit, seed: u64) -> Result<Built, RigError> {
                     return Err(no(format!("{model:?}")));
                 }
             };
-            let stimulator = Stimulator::new(dialect, serial, seed, StimulatorBehaviour::default());
+            let mut behaviour = StimulatorBehaviour::default();
+            for (key, setting) in &unit.behaviour {
+                behaviour.set(key, setting).map_err(|error| wrong(unit, key, &error.to_string()))?;
+            }
+            let stimulator = Stimulator::new(dialect, serial, seed, behaviour);
             Ok(Built::Serial(Box::new(stimulator)))
         }
         UnitKind::Gun { profile, .. } => Err(no(format!("gun of profile {profile} without its profile"))),
@@ -113,14 +117,31 @@ pub fn build_with(profiles: Vec<Profile>) -> Build {
             let Some(profile) = profiles.iter().find(|known| known.id == *profile) else {
                 return build(unit, seed);
             };
-            Ok(Built::Radio(gun(profile, name, *address, seed)))
+            Ok(Built::Radio(gun(profile, name, *address, seed, behaviour(unit, profile)?)))
         }
         UnitKind::Stimulator { .. } => build(unit, seed),
     })
 }
 
-fn gun(profile: &Profile, name: &str, address: [u8; 6], seed: u64) -> Radio {
-    let device = Gun::new(profile, seed, GunBehaviour::of(profile));
+fn wrong(unit: &WorldUnit, key: &str, why: &str) -> RigError {
+    RigError::Unit { label: unit.label.clone(), reason: format!("its behaviour `{key}`: {why}") }
+}
+
+/// Returns how a gun behaves: as its profile's reference says, but for what the world changes.
+fn behaviour(unit: &WorldUnit, profile: &Profile) -> Result<GunBehaviour, RigError> {
+    let mut behaviour = GunBehaviour::of(profile);
+    for (key, setting) in &unit.behaviour {
+        behaviour.set(key, setting).map_err(|error| wrong(unit, key, &error.to_string()))?;
+    }
+    let known = |name: &String| profile.safety.stop.iter().any(|frame| frame.name == *name);
+    if let Some(name) = behaviour.stop_accepts.iter().find(|name| !known(name)) {
+        return Err(wrong(unit, "stop_accepts", &format!("`{name}` is no stop frame of {}", profile.id)));
+    }
+    Ok(behaviour)
+}
+
+fn gun(profile: &Profile, name: &str, address: [u8; 6], seed: u64, behaviour: GunBehaviour) -> Radio {
+    let device = Gun::new(profile, seed, behaviour);
     let mut services: Vec<Service> = Vec::new();
     for found in device.gatt() {
         let characteristic =
@@ -149,5 +170,47 @@ const fn flag(flag: profile::Flag) -> Flag {
 impl RadioDevice for Gun {
     fn read(&self, characteristic: u128) -> Option<Vec<u8>> {
         Self::read(self, characteristic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::link::LinkFaults;
+    use crate::sim::world::Setting;
+
+    fn unit(key: &str, setting: Setting) -> WorldUnit {
+        WorldUnit {
+            label: "Gun 1".to_owned(),
+            kind: UnitKind::Gun {
+                profile: "theragun-g4".to_owned(),
+                name: "Elite".to_owned(),
+                address: [0; 6],
+            },
+            link: LinkFaults::default(),
+            behaviour: [(key.to_owned(), setting)].into(),
+            events: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_gun_differs_from_its_reference_as_its_world_says() {
+        let profile = crate::config::device_file::built_in(&mut Vec::new()).profiles.remove(0);
+        let one = Setting::Names(vec!["stop_off7".to_owned()]);
+        let differs = behaviour(&unit("stop_accepts", one.clone()), &profile).unwrap();
+        let stop_accepts = vec!["stop_off7".to_owned()];
+        assert_eq!(differs, GunBehaviour { stop_accepts, ..GunBehaviour::of(&profile) });
+        for (key, setting, says) in [
+            ("stop_accept", one, "its behaviour `stop_accept`: there is no such behaviour"),
+            (
+                "stop_accepts",
+                Setting::Names(vec!["halt".to_owned()]),
+                "`halt` is no stop frame of theragun-g4",
+            ),
+            ("auto_off", Setting::Flag(true), "its behaviour `auto_off`: a text is expected"),
+        ] {
+            let error = behaviour(&unit(key, setting), &profile).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 }

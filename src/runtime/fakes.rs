@@ -151,7 +151,7 @@ impl Driver for FakeDriver {
                         out.push(DriverOutput::Report(Report::Ready { epoch }));
                     }
                 }
-                Command::Finish { .. } => {}
+                Command::Finish { .. } | Command::AllowStart { .. } => {}
             },
             DriverInput::Received(received) if received.bytes == b"zero" => {
                 out.push(DriverOutput::Report(Report::Stop {

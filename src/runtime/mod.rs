@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::driver::Driver;
-use crate::governor::{Governor, Input, Settings};
+use crate::governor::{AlarmOutput, Governor, Input, Settings};
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, StopReason};
@@ -120,6 +120,8 @@ pub struct Parts {
     pub guard: watch::Receiver<bool>,
     /// The wall clock is not more than two minutes behind the newest entry of the record.
     pub clock_sane: bool,
+    /// Whether the box can sound an alarm.
+    pub alarm_output: AlarmOutput,
 }
 
 enum TaskEnd {
@@ -172,6 +174,7 @@ impl Builder {
             close: close.subscribe(),
             snapshot,
             clock_sane: parts.clock_sane,
+            alarm_output: parts.alarm_output,
         };
         let shell = Shell {
             clock: self.clock.clone(),

@@ -20,7 +20,8 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::governor::{
-    Entry, ForGuard, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict,
+    AlarmOutput, Entry, ForGuard, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot,
+    StepState, Verdict,
 };
 use crate::model::command::{DeviceId, Generation};
 use crate::model::report::{Report, StopProgress};
@@ -66,6 +67,8 @@ pub(crate) struct Ends {
     pub(crate) snapshot: watch::Sender<Snapshot>,
     /// The wall clock is not behind the record.
     pub(crate) clock_sane: bool,
+    /// Whether the box can sound an alarm.
+    pub(crate) alarm_output: AlarmOutput,
 }
 
 /// The task.
@@ -126,6 +129,8 @@ impl SessionTask {
         self.advance(Input::Guard { present });
         let sane = self.ends.clock_sane;
         self.advance(Input::ClockSane(sane));
+        let state = self.ends.alarm_output;
+        self.advance(Input::AlarmOutput(state));
         // The head of the session is on the disk: the record takes entries.
         self.advance(Input::Record(RecordHealth::Healthy));
         loop {

@@ -85,6 +85,8 @@ fn capability() -> Capability {
         stop_tail: Duration::from_millis(100),
         battery_life: Duration::from_secs(3600),
         contact_seen_from: Milliamps::ZERO,
+        reports_force: false,
+        reports_own_button: false,
         rate_basis: RateBasis::None,
         limits: Limits::default(),
     }
@@ -127,6 +129,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
         writing: Writing::InLine,
         guard: present,
         clock_sane: true,
+        alarm_output: crate::governor::AlarmOutput::Logged,
     };
     let (session, supervisor) = builder.start(parts).unwrap();
     Bench { clock, session, supervisor, wires, record, guard, way, _replies: replies }

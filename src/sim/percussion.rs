@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use super::world::{Setting, SettingError};
 use super::{Delivered, Seeded, SimDevice, SimEvent, SimInput, SimOutput};
 use crate::model::packet::Endpoint;
 use crate::model::profile::frame::{ReplyRule, from_dotted};
@@ -104,10 +105,50 @@ pub struct SimCharacteristic {
 impl GunBehaviour {
     /// Returns the behaviour that the reference gives for the family: stops on every stop frame, runs on without a link.
     pub fn of(profile: &Profile) -> Self {
+        let stop_accepts = profile.safety.stop.iter().map(|frame| frame.name.clone()).collect();
+        Self { stop_accepts, ..Self::plain() }
+    }
+
+    /// Changes what one key of a world file names: the fields of this type, `battery` for the charge, and
+    /// `link_loss_after`, `auto_off` and `reply_delay` as spans.
+    ///
+    /// # Errors
+    /// The key or its value is not one of a gun's.
+    pub fn set(&mut self, key: &str, value: &Setting) -> Result<(), SettingError> {
+        let percent = |value: &Setting| {
+            let fits = value.number::<u8>().ok().filter(|percent| *percent <= 100);
+            fits.ok_or(SettingError::Expected("a charge of 0 to 100 percent"))
+        };
+        match key {
+            "variant" => self.variant = Some(value.text()?.to_owned()),
+            "stop_accepts" => self.stop_accepts = value.names()?.to_vec(),
+            "on_link_loss" => self.on_link_loss = link_loss(value.text()?)?,
+            "link_loss_after" => self.link_loss_after = value.span()?,
+            "auto_off" => self.auto_off = Some(value.span()?),
+            "spontaneous_status" => self.spontaneous_status = value.flag()?,
+            "status_follows_motor" => self.status_follows_motor = value.flag()?,
+            "reply_delay" => self.reply_delay = value.span()?,
+            "reply_loss_permille" => self.reply_loss_permille = value.number()?,
+            "unknown_bytes" => self.unknown_bytes = filler(value.text()?)?,
+            "frame_len" => self.frame_len = value.number::<u8>()?.into(),
+            "battery" => self.battery_percent = percent(value)?,
+            "battery_service" => self.battery_service = value.flag()?,
+            "information_service" => self.information_service = value.flag()?,
+            "firmware" => value.text()?.clone_into(&mut self.firmware),
+            "serial" => value.text()?.clone_into(&mut self.serial),
+            "notification_means" => self.notification_means = meaning(value.text()?)?,
+            "load_droop_percent" => self.load_droop_percent = percent(value)?,
+            _ => return Err(SettingError::Unknown),
+        }
+        Ok(())
+    }
+
+    /// Returns the behaviour of a gun that obeys no stop frame, for want of a profile that names any.
+    pub fn plain() -> Self {
         Self {
             variant: None,
             name: None,
-            stop_accepts: profile.safety.stop.iter().map(|frame| frame.name.clone()).collect(),
+            stop_accepts: Vec::new(),
             on_link_loss: LinkLoss::Continues,
             link_loss_after: Duration::from_millis(500),
             auto_off: None,
@@ -126,6 +167,32 @@ impl GunBehaviour {
             notification_means: NotificationMeans::Level,
             load_droop_percent: 0,
         }
+    }
+}
+
+fn link_loss(word: &str) -> Result<LinkLoss, SettingError> {
+    match word {
+        "continues" => Ok(LinkLoss::Continues),
+        "stops" => Ok(LinkLoss::Stops),
+        "powers_off" => Ok(LinkLoss::PowersOff),
+        _ => Err(SettingError::Expected("continues, stops or powers_off")),
+    }
+}
+
+fn filler(word: &str) -> Result<Filler, SettingError> {
+    match word {
+        "zero" => Ok(Filler::Zero),
+        "ff" => Ok(Filler::Ones),
+        "random" => Ok(Filler::Random),
+        _ => Err(SettingError::Expected("zero, ff or random")),
+    }
+}
+
+fn meaning(word: &str) -> Result<NotificationMeans, SettingError> {
+    match word {
+        "level" => Ok(NotificationMeans::Level),
+        "pressure" => Ok(NotificationMeans::Pressure),
+        _ => Err(SettingError::Expected("level or pressure")),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::driver::sciencemode::codec::{
     self, ChannelPattern, CurrentData, DecodeError, Message, Pattern, Point, PulseAck, Trace,
 };
 use crate::model::packet::Endpoint;
+use crate::sim::world::{Setting, SettingError};
 use crate::sim::{Delivered, Seeded, SimDevice, SimEvent, SimInput, SimOutput};
 use crate::units::{Milliamps, Mono};
 
@@ -123,6 +124,42 @@ impl Default for StimulatorBehaviour {
             ramps: true,
             close_resets: false,
         }
+    }
+}
+
+impl StimulatorBehaviour {
+    /// Changes what one key of a world file names: the fields of this type; `latency` is an exact span there.
+    ///
+    /// # Errors
+    /// The key or its value is not one of a stimulator's.
+    pub fn set(&mut self, key: &str, value: &Setting) -> Result<(), SettingError> {
+        match key {
+            "latency" => self.latency = (value.span()?, value.span()?),
+            "switching" => self.switching = value.span()?,
+            "boot" => self.boot = value.span()?,
+            "detects_from" => self.detects_from = value.text()?.parse()?,
+            "impedance_ohm" => self.impedance_ohm = value.number()?,
+            "ll_init_again" => self.ll_init_again = value.number()?,
+            "ll_stop_idle" => self.ll_stop_idle = value.number()?,
+            "ml_stop_idle" => self.ml_stop_idle = value.number()?,
+            "ml_stop_in_low_level" => self.ml_stop_in_low_level = value.number()?,
+            "ml_init_again" => self.ml_init_again = value.number()?,
+            "voltage_off_after_expiry" => self.voltage_off_after_expiry = value.flag()?,
+            "empty_update_runs" => self.empty_update_runs = value.flag()?,
+            "error_leaves_running" => self.error_leaves_running = value.flag()?,
+            "sm3_error_stops_all" => self.sm3_error_stops_all = value.flag()?,
+            "poll_result_on_error" => self.poll_result_on_error = value.number()?,
+            "errors_cleared_by_poll" => self.errors_cleared_by_poll = value.flag()?,
+            "refusals_padded" => self.refusals_padded = value.flag()?,
+            "answers_damaged" => self.answers_damaged = value.flag()?,
+            "reset_acknowledged" => self.reset_acknowledged = value.flag()?,
+            "sm4_battery" => self.sm4_battery = value.flag()?,
+            "sm4_version_main" => self.sm4_version_main = value.flag()?,
+            "ramps" => self.ramps = value.flag()?,
+            "close_resets" => self.close_resets = value.flag()?,
+            _ => return Err(SettingError::Unknown),
+        }
+        Ok(())
     }
 }
 

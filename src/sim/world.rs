@@ -10,18 +10,29 @@
 //! link       link-loss [objects-removed] | link-back | unplug | plug        (unplug = link-loss, plug = link-back)
 //! Bluetooth  connect-error | connect-silent | services-silent | write-error | write-slow SPAN | write-silent
 //!            write-drops-link | notify-silent | notify-twice | property-missing | flag-unknown
-//!            disconnect-after SPAN | remove-device | remove-gatt | adapter-off | adapter-on | radio-well
+//!            disconnect-after SPAN | answer-within SPAN | remove-device | remove-gatt | radio-well
+//! adapter    adapter-off | adapter-on | adapter-remove | adapter-return
+//! daemon     bluetoothd-kill | bluetoothd-stop | bluetoothd-start
 //! ```
 //!
 //! A Bluetooth fault lasts until `radio-well`. `link-loss` keeps the unit's GATT objects, as a Bluetooth daemon with
-//! its default cache does; with `objects-removed` they go, as without a cache.
+//! its default cache does; with `objects-removed` they go, as without a cache. `answer-within` is the attribute
+//! protocol's time-out, 30 s when never set. An event of the adapter or the daemon meets every Bluetooth unit of the
+//! world, whichever it is addressed to. `bluetoothd-kill` leaves the links up for 2.03 s, and a daemon started within
+//! that time finds them connected and without objects; `bluetoothd-stop` takes them down in order.
+//!
+//! What a unit is like is set in its `[unit.behaviour]`; `percussion::GunBehaviour` and `stim::StimulatorBehaviour`
+//! have the keys and say what each is when it is not set.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::Seeded;
 use super::SimEvent;
 use super::link::LinkFaults;
+use super::percussion::GunBehaviour;
+use super::stim::StimulatorBehaviour;
 use crate::units::{UnitError, parse_duration};
 
 /// A simulated world.
@@ -42,8 +53,108 @@ pub struct WorldUnit {
     pub kind: UnitKind,
     /// What its link does to messages.
     pub link: LinkFaults,
+    /// How it differs from an ordinary unit: keys of its kind's behaviour.
+    pub behaviour: BTreeMap<String, Setting>,
     /// What happens to it, from the start of the run; ascending.
     pub events: Vec<(Duration, WorldEvent)>,
+}
+
+/// The value of one key of a unit's behaviour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Yes or no.
+    Flag(bool),
+    /// A number.
+    Number(u32),
+    /// A word, a name, or a quantity with its unit.
+    Text(String),
+    /// Names.
+    Names(Vec<String>),
+}
+
+/// A key that a unit's kind does not have, or a value that does not fit it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// There is no such key.
+    #[error("there is no such behaviour")]
+    Unknown,
+    /// The value is of another kind.
+    #[error("{0} is expected")]
+    Expected(&'static str),
+    /// The quantity cannot be read.
+    #[error(transparent)]
+    Quantity(#[from] UnitError),
+}
+
+impl Setting {
+    /// Says whether a gun can be set so.
+    ///
+    /// # Errors
+    /// The key or the value is not one of a gun's. Whether a stop frame is known only its profile can say.
+    pub fn fits_gun(&self, key: &str) -> Result<(), SettingError> {
+        GunBehaviour::plain().set(key, self)
+    }
+
+    /// Says whether a stimulator can be set so.
+    ///
+    /// # Errors
+    /// The key or the value is not one of a stimulator's.
+    pub fn fits_stimulator(&self, key: &str) -> Result<(), SettingError> {
+        StimulatorBehaviour::default().set(key, self)
+    }
+
+    /// Returns a yes or no.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub const fn flag(&self) -> Result<bool, SettingError> {
+        match self {
+            Self::Flag(flag) => Ok(*flag),
+            Self::Number(_) | Self::Text(_) | Self::Names(_) => Err(SettingError::Expected("true or false")),
+        }
+    }
+
+    /// Returns a number that fits.
+    ///
+    /// # Errors
+    /// It is something else, or too large.
+    pub fn number<T: TryFrom<u32>>(&self) -> Result<T, SettingError> {
+        match self {
+            Self::Number(number) => T::try_from(*number).ok(),
+            Self::Flag(_) | Self::Text(_) | Self::Names(_) => None,
+        }
+        .ok_or(SettingError::Expected("a number in range"))
+    }
+
+    /// Returns a text.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn text(&self) -> Result<&str, SettingError> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Flag(_) | Self::Number(_) | Self::Names(_) => Err(SettingError::Expected("a text")),
+        }
+    }
+
+    /// Returns a span such as "40 ms".
+    ///
+    /// # Errors
+    /// It is something else, or no span.
+    pub fn span(&self) -> Result<Duration, SettingError> {
+        Ok(parse_duration(self.text()?)?)
+    }
+
+    /// Returns names.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn names(&self) -> Result<&[String], SettingError> {
+        match self {
+            Self::Names(names) => Ok(names),
+            Self::Flag(_) | Self::Number(_) | Self::Text(_) => Err(SettingError::Expected("a list of names")),
+        }
+    }
 }
 
 /// What a unit is.
@@ -128,8 +239,10 @@ pub enum RadioEvent {
     PropertyMissing,
     /// A characteristic carries a flag that clients do not know.
     FlagUnknown,
-    /// A disconnect asked by the host takes this long; 2 s like the real daemon when never set.
+    /// A disconnect asked by the host takes this long; 2–2.8 s like the real daemon when never set.
     DisconnectAfter(Duration),
+    /// A request that the peer leaves unanswered for this long loses the link; 30 s when never set.
+    AnswerWithin(Duration),
     /// The device object disappears (momentary; a scan finds it again after `link-back`).
     RemoveDevice,
     /// The GATT objects disappear, the link stays (momentary).
@@ -138,6 +251,16 @@ pub enum RadioEvent {
     AdapterOff,
     /// The adapter is switched on (momentary).
     AdapterOn,
+    /// The adapter is pulled out (momentary).
+    AdapterRemove,
+    /// It is plugged in again, switched on (momentary).
+    AdapterReturn,
+    /// The daemon dies; the links stay up for a moment (momentary).
+    DaemonKilled,
+    /// The daemon ends in order and takes the links down (momentary).
+    DaemonStopped,
+    /// The daemon is started (momentary).
+    DaemonStarted,
     /// All lasting faults end.
     Well,
 }
@@ -179,6 +302,7 @@ impl World {
             .map(|(label, kind)| WorldUnit {
                 label: label.to_owned(),
                 link: seeded_link(&mut random),
+                behaviour: BTreeMap::new(),
                 events: seeded_events(&mut random, &kind),
                 kind,
             })
@@ -302,10 +426,16 @@ impl Words<'_> {
             "property-missing" => self.plain(RadioEvent::PropertyMissing),
             "flag-unknown" => self.plain(RadioEvent::FlagUnknown),
             "disconnect-after" => self.span().map(RadioEvent::DisconnectAfter),
+            "answer-within" => self.span().map(RadioEvent::AnswerWithin),
             "remove-device" => self.plain(RadioEvent::RemoveDevice),
             "remove-gatt" => self.plain(RadioEvent::RemoveGatt),
             "adapter-off" => self.plain(RadioEvent::AdapterOff),
             "adapter-on" => self.plain(RadioEvent::AdapterOn),
+            "adapter-remove" => self.plain(RadioEvent::AdapterRemove),
+            "adapter-return" => self.plain(RadioEvent::AdapterReturn),
+            "bluetoothd-kill" => self.plain(RadioEvent::DaemonKilled),
+            "bluetoothd-stop" => self.plain(RadioEvent::DaemonStopped),
+            "bluetoothd-start" => self.plain(RadioEvent::DaemonStarted),
             "radio-well" => self.plain(RadioEvent::Well),
             _ => return None,
         };
@@ -350,7 +480,7 @@ mod tests {
                 read += 1;
             }
         }
-        assert_eq!(read, 35, "the grammar of the module's head");
+        assert_eq!(read, 41, "the grammar of the module's head");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doseward::governor::{
-    Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq, Settings, Verdict,
+    Act, AlarmOutput, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq,
+    Settings, Verdict,
 };
 use doseward::model::command::{Channel, Command, CommandId, DeviceId, Generation, Intensity, Setpoint};
 use doseward::model::plan::{ClientCode, Plan};
@@ -140,6 +141,7 @@ impl Bench {
     fn make_ready(&mut self) {
         self.input(Input::Guard { present: true });
         self.input(Input::ClockSane(true));
+        self.input(Input::AlarmOutput(AlarmOutput::Logged));
         self.input(Input::Record(RecordHealth::Healthy));
         for device in 0..self.units.len() {
             self.link(device, true);
@@ -244,6 +246,8 @@ impl Bench {
                 let order = Order::Set { id, channel: channel.0, setpoint, seal };
                 self.later(self.obey_after, Event::Apply { device, order });
             }
+            // It lets a hand do something; the model unit waits for `own_button`.
+            Command::AllowStart { .. } => {}
             Command::Stop { .. } => panic!("the governor stops by Output::Stop"),
         }
     }
@@ -387,7 +391,10 @@ impl Bench {
         let now = self.now;
         match button {
             OwnButton::Stopped => self.units[device].all_off(now),
-            OwnButton::Started(speed) | OwnButton::Raised(speed) | OwnButton::Lowered(speed) => {
+            OwnButton::Started(speed)
+            | OwnButton::Raised(speed)
+            | OwnButton::Lowered(speed)
+            | OwnButton::Changed(speed) => {
                 let Intensity::Speed(speed) = speed else { panic!("a gun has a speed") };
                 self.units[device].give(now, 0, Some(Setpoint::Speed(speed)));
             }

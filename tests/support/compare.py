@@ -22,6 +22,7 @@ import sqlite3
 import sys
 
 QUANTITIES = ("on_us", "pulses", "charge_pc", "speed_us")
+NAMES = {"on_us": "on_{}_us", "pulses": "pulses_{}", "charge_pc": "charge_{}_pc", "speed_us": "speed_{}_raw_us"}
 
 FORMULA = """bound, by which record_max may lie above the truth (tail, ack: stop_tail_us, acknowledge_us of the unit's open entry):
   edge  = sum over bouts (doses without a gap) of 4 x ack + tail + proof (two x ack to notice each end; proof: the
@@ -57,9 +58,12 @@ class Dose:
         self.phase_charge = pulses["current_ua"] * pulses["width_us"] if pulses else 0
         self.number = upper.get("speed_raw", upper.get("level", 0))
         self.highest = pulses["current_ua"] if pulses else self.number
-        names = {"on_us": "on_{}_us", "pulses": "pulses_{}", "charge_pc": "charge_{}_pc", "speed_us": "speed_{}_raw_us"}
-        self.low = {q: body[names[q].format("min")] for q in QUANTITIES}
-        self.high = {q: body[names[q].format("max")] for q in QUANTITIES}
+        self.low = {q: body[NAMES[q].format("min")] for q in QUANTITIES}
+        self.high = {q: body[NAMES[q].format("max")] for q in QUANTITIES}
+
+    def narrow(self, body):
+        self.low = {q: max(self.low[q], body[NAMES[q].format("min")]) for q in QUANTITIES}
+        self.high = {q: min(self.high[q], body[NAMES[q].format("max")]) for q in QUANTITIES}
 
 
 def read_record(path, sessions):
@@ -69,14 +73,21 @@ def read_record(path, sessions):
     if not os.path.exists(path):
         die(f"no record at {path}")
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    rows = database.execute("SELECT session, kind, body FROM entry WHERE kind IN ('open', 'dose', 'recovered', 'stop_progress') ORDER BY n")
-    doses, opened, proof = [], {}, {}
+    kinds = "('open', 'dose', 'recovered', 'stop_progress', 'narrowed')"
+    rows = database.execute(f"SELECT session, kind, body FROM entry WHERE kind IN {kinds} ORDER BY n").fetchall()
+    doses, opened, proof, known = [], {}, {}, {}
     for session, kind, text in rows:
         if sessions and session not in sessions:
             continue
         body = json.loads(text)
         if kind == "open":
             opened[session] = body
+            continue
+        if kind == "narrowed":
+            # What a later source proves must contain the truth too. A person's resolution proves nothing.
+            dose = known.get((body.get("of", session), body["dose"]["id"]))
+            if dose:
+                dose.narrow(body["dose"])
             continue
         head = opened[session]
         if kind == "stop_progress":
@@ -86,6 +97,7 @@ def read_record(path, sessions):
             continue
         body = body["dose"] if kind == "recovered" else body
         doses.append(Dose(body, head["devices"][body["device"]], head["mono_origin_us"], session))
+        known[session, body["id"]] = doses[-1]
     if not opened:
         die("the record holds none of these sessions")
     for dose in doses:

@@ -221,6 +221,14 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
                 assert!(belief.held.contains(&device.0), "law 5: armed without the guard's word");
                 assert!(belief.watched.contains(&device.0), "law 5: the guard was not told of the arming");
             }
+            // A hand may start it from here: no more than any limit, and no sooner than a rise from here could.
+            Command::AllowStart { channel, most: allowed, .. } => {
+                let (step, level) = (step_of(plan, device.0, channel.0), allowed.intensity().magnitude());
+                assert!(step.start_at_device, "law 5: step {} may not be started at the unit", step.number);
+                assert!(f64::from(level) <= most(plan, step), "law 1: a hand may start step {}", step.number);
+                assert!(!belief.latched, "law 4: a hand may start while all is stopped");
+                law_5(belief, at, device.0, step, level);
+            }
             Command::Finish { channel, .. } => {
                 belief.setpoints.insert((device.0, channel.0), (0, at));
                 let on = belief.on.entry(step_of(plan, device.0, channel.0).number).or_default();

@@ -47,6 +47,8 @@ pub fn stimulator() -> Capability {
         stop_tail: Duration::ZERO,
         battery_life: Duration::from_secs(3600),
         contact_seen_from: Milliamps::from_milliamps(15),
+        reports_force: false,
+        reports_own_button: false,
         rate_basis: RateBasis::None,
         limits: Limits::default(),
     }
@@ -69,6 +71,8 @@ pub fn gun() -> Capability {
         stop_tail: Duration::from_secs(1),
         battery_life: Duration::from_secs(9_000),
         contact_seen_from: Milliamps::ZERO,
+        reports_force: true,
+        reports_own_button: true,
         rate_basis: RateBasis::WorstCase,
         limits: Limits::default(),
     }
@@ -105,6 +109,8 @@ fn stimulation_step(number: u8, modality: Modality, channel: u8, cycle: Option<C
         target: milliamps(20),
         duration: Duration::from_secs(40),
         held_by: None,
+        start_at_device: false,
+        force_max: None,
         usual: Limits::default(),
         chain,
     }
@@ -132,6 +138,8 @@ pub fn three_steps() -> Plan {
         target: raw(1800),
         duration: Duration::from_secs(20),
         held_by: Some("T1".to_owned()),
+        start_at_device: false,
+        force_max: None,
         usual: Limits::default(),
         chain: LimitChain::default(),
     };

@@ -7,15 +7,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Event, World};
+use crate::alarm::Cause;
 use crate::certify::inputs::{KINDS, STATES};
 use crate::certify::person::actor;
 use crate::certify::plans::pick;
-use crate::governor::{Act, Entry, Input, RecordHealth, Seq};
+use crate::governor::{Act, AlarmOutput, Entry, Input, RecordHealth, Seq};
 use crate::model::command::{CommandId, Epoch, Generation, Intensity};
 use crate::model::plan::Step;
 use crate::model::report::{EpochEnd, Identity, OwnButton, Report, StopProgress};
 use crate::model::session::{Discomfort, StopReason};
 use crate::sim::Seeded;
+use crate::units::RawForce;
 
 /// Goals of a session.
 const GOALS: u64 = 72;
@@ -25,6 +27,7 @@ const AT_ONCE: usize = 4;
 const ARMING: usize = 1;
 const FINISHING: usize = 5;
 const UNUSABLE: usize = 37;
+const LOCKED_OUT: usize = 50;
 
 /// The goals that are left.
 #[derive(Debug)]
@@ -43,9 +46,10 @@ impl Probes {
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
         for _ in 0..GOALS {
-            let kind = usize::try_from(random.below(49)).unwrap_or(0);
+            let kind = usize::try_from(random.below(54)).unwrap_or(0);
             // One unit in two sessions is found unusable: it stays so.
             if kind != UNUSABLE
+                && kind != LOCKED_OUT
                 && let Some(at) = pick(&goals, &mut random)
                 && let Some(list) = goals.get_mut(at)
             {
@@ -55,7 +59,7 @@ impl Probes {
         if let Some(at) = pick(&goals, &mut random)
             && let Some(list) = goals.get_mut(at)
         {
-            list.insert(0, UNUSABLE);
+            list.insert(0, if random.chance(500) { UNUSABLE } else { LOCKED_OUT });
         }
         let closing = usize::try_from(random.below(7)).unwrap_or(0);
         Self { random, goals, epochs: BTreeMap::new(), closing }
@@ -142,9 +146,9 @@ impl World<'_> {
         };
         self.say(|| format!("PROBE {} for step {}", KINDS.get(kind).copied().unwrap_or(""), planned.number));
         match kind {
-            1..=15 => self.give_request(kind, &planned),
+            1..=15 | 51 => self.give_request(kind, &planned),
             16 => self.input(Input::Stop { by: actor(), reason: StopReason::EmergencyStop }),
-            17..=37 => self.give_report(kind, &planned),
+            17..=37 | 52 | 53 => self.give_report(kind, &planned),
             38 | 39 => {
                 let unit = usize::from(planned.device.0);
                 if self.units.get(unit).is_some_and(|unit| unit.up) {
@@ -178,6 +182,15 @@ impl World<'_> {
                 self.input(Input::GuardHolds { device: planned.device, holds });
                 self.later(Duration::from_millis(300), Event::Undo(super::Undo::Guard));
             }
+            49 => {
+                self.input(Input::AlarmOutput(AlarmOutput::Untested));
+                self.input(Input::AlarmOutput(AlarmOutput::Logged));
+            }
+            LOCKED_OUT => self.input(Input::LockedOut {
+                device: planned.device,
+                cause: Cause::LinkLost,
+                left: Duration::from_secs(60),
+            }),
             _ => {}
         }
     }
@@ -210,6 +223,7 @@ impl World<'_> {
                 if gives { Act::Present } else { Act::StatedStopped { device: planned.device } }
             }
             14 => Act::AcknowledgeAlarms,
+            51 => Act::ClientLess { step },
             _ => Act::Present,
         };
         self.act(act);
@@ -255,6 +269,9 @@ impl World<'_> {
             34 => Report::DroppedLate,
             35 => Report::Clamped { asked: given, sent: given },
             36 => Report::Unintelligible { why: "a probe" },
+            52 => Report::Force(RawForce::from_raw(10)),
+            // In the state in which it is already.
+            53 if settled => Report::OwnButton(OwnButton::Changed(given)),
             37 => Report::Unusable { why: "a probe found it unusable".to_owned() },
             _ => return None,
         })

@@ -10,7 +10,7 @@ use crate::config::limit_table;
 use crate::config::plan_file::sums::Booked;
 use crate::config::plan_file::{Gathered, Knowledge, Listed, Unit, find};
 use crate::config::problem::nearest;
-use crate::config::reader::{At, Table, Wrong, duration, join, one_of, quantity, text, whole};
+use crate::config::reader::{At, Table, Wrong, duration, flag, join, one_of, quantity, text, whole};
 use crate::config::step_limits::{self, Asked, Owners, is_caution};
 use crate::governor::limits::ceiling;
 use crate::model::area::{AreaCode, Permission, Place, Side};
@@ -19,7 +19,9 @@ use crate::model::command::{Channel, DeviceId, Intensity};
 use crate::model::limit::{LimitChain, Limits};
 use crate::model::plan::{Applicator, Cycle, Electrode, Plan, Step, Stimulation};
 use crate::model::protocol::{Modality, Protocol, Range};
-use crate::units::{Hertz, Level, Microseconds, Milliamps, RawSpeed, SquareCentimetres, show_duration};
+use crate::units::{
+    Hertz, Level, Microseconds, Milliamps, RawForce, RawSpeed, SquareCentimetres, show_duration,
+};
 
 /// A step as the file states it.
 struct Raw<'t> {
@@ -32,6 +34,8 @@ struct Raw<'t> {
     electrodes: Vec<Table<'t>>,
     attachment: Option<At<String>>,
     held_by: Option<At<String>>,
+    start_at_device: Option<At<bool>>,
+    force_max: Option<At<RawForce>>,
     frequency: Option<At<Hertz>>,
     width: Option<At<Microseconds>>,
     cycle: Option<RawCycle>,
@@ -111,6 +115,9 @@ pub(super) fn judge(
     let (fitted, placed, applicator) = (fitted?, placed?, applicator?);
     let ((stimulation, target), duration) = (output?, duration?);
     advise(table, protocol, &placed, duration, gathered);
+    let start_at_device = raw.start_at_device.as_ref().is_some_and(|at| at.value);
+    let force_max = raw.force_max.as_ref().map(|at| at.value);
+    raw.judge_hand(&fitted.unit.capability);
     Some(Step {
         number,
         protocol: protocol.id.clone(),
@@ -125,6 +132,8 @@ pub(super) fn judge(
         target,
         duration,
         held_by: raw.held_by.map(|person| person.value),
+        start_at_device,
+        force_max,
         usual: protocol.usual.clone(),
         chain,
     })
@@ -167,6 +176,8 @@ impl<'t> Raw<'t> {
             electrodes: table.tables("electrodes", &format!("{}, electrode", table.name())),
             attachment: table.optional("attachment", text),
             held_by: table.optional("held_by", text),
+            start_at_device: table.optional("start_at_device", flag),
+            force_max: table.optional("force_max", quantity::<RawForce>),
             frequency: table.optional("frequency", quantity::<Hertz>),
             width: table.optional("width", quantity::<Microseconds>),
             cycle: table
@@ -321,12 +332,32 @@ impl<'t> Raw<'t> {
         Some(Applicator::Electrodes(pair))
     }
 
+    /// What a gun must report for the keys that rest on it.
+    fn judge_hand(&self, capability: &Capability) {
+        let own_start = self.start_at_device.as_ref().filter(|at| at.value && !capability.reports_own_button);
+        if let Some(at) = own_start {
+            let message = "the gun does not report what is done at its own button";
+            let help = "leave `start_at_device` out and start it from here".to_owned();
+            self.table.push(Some(at.span.clone()), message, "its own start would not be seen", Some(help));
+        }
+        if let Some(at) = self.force_max.as_ref().filter(|_| !capability.reports_force) {
+            let message = "the gun does not report how hard it is pressed";
+            let help =
+                "leave `force_max` out; how hard it is pressed is with the person who holds it".to_owned();
+            self.table.push(Some(at.span.clone()), message, "nothing could hold this", Some(help));
+        }
+    }
+
     /// Keys without meaning for the protocol.
     fn misplaced(&self, protocol: &Protocol) {
         let keys: &[&str] = match (protocol.modality, protocol.on) {
             (Modality::Percussion, _) => &["electrodes", "frequency", "width", "cycle"],
-            (Modality::Tens | Modality::Nmes, None) => &["attachment", "held_by", "cycle"],
-            (Modality::Tens | Modality::Nmes, Some(_)) => &["attachment", "held_by"],
+            (Modality::Tens | Modality::Nmes, None) => {
+                &["attachment", "held_by", "start_at_device", "force_max", "cycle"]
+            }
+            (Modality::Tens | Modality::Nmes, Some(_)) => {
+                &["attachment", "held_by", "start_at_device", "force_max"]
+            }
         };
         for key in keys.iter().filter(|key| self.table.has(key)) {
             let message = format!("`{key}` of {} has no meaning for {}", self.table.name(), protocol.id);

@@ -13,7 +13,7 @@ use crate::model::packet::{Endpoint, Received};
 use crate::model::profile::frame::{Reply, dotted};
 use crate::model::profile::{BatteryRole, GateAnswer, gatt};
 use crate::model::report::{EpochEnd, OwnButton, Report};
-use crate::units::Mono;
+use crate::units::{Mono, RawForce};
 
 /// A status may describe the unit as it was this long ago.
 const GRACE: Duration = Duration::from_millis(500);
@@ -27,6 +27,8 @@ pub(super) struct History {
     changed: Mono,
     /// Earlier setpoints and when each ended, newest last.
     earlier: VecDeque<(Mono, u16)>,
+    /// Its own button may start and set it, not above this.
+    allowed: Option<u16>,
     low_since: Option<Mono>,
 }
 
@@ -34,6 +36,16 @@ impl History {
     /// Returns the setpoint last sent; after a write that may not have arrived, the one it asked for.
     pub(super) const fn commanded(&self) -> u16 {
         self.commanded
+    }
+
+    /// Lets the unit's own button start and set it, not above `most`.
+    pub(super) const fn allow(&mut self, most: u16) {
+        self.allowed = Some(most);
+    }
+
+    /// Whatever the unit's own button does counts as unasked again.
+    pub(super) const fn forbid(&mut self) {
+        self.allowed = None;
     }
 
     /// Notes a setpoint at the moment it is sent.
@@ -186,6 +198,9 @@ impl ProfileDriver {
         let speed = speed.map(|raw| u16::try_from(*raw).unwrap_or(u16::MAX));
         let intensity = if running { speed } else { Some(0) }.map(|number| self.profile.intensity(number));
         out.push(DriverOutput::Report(Report::Measured { channel: MOTOR, running, intensity }));
+        if let Some(force) = reply.fields.get("force") {
+            out.push(DriverOutput::Report(Report::Force(RawForce::from_raw(*force))));
+        }
         if let (BatteryRole::Frame, Some(percent)) = (self.profile.gatt.battery, reply.fields.get("battery"))
             && let Some(percent) = u8::try_from(*percent).ok().filter(|percent| *percent <= 100)
         {
@@ -226,18 +241,50 @@ impl ProfileDriver {
                 }
             }
             (false, true) => {
-                if self.history.is_settled(now) {
+                if self.history.is_settled(now) && !self.taken_over(now, speed, out) {
                     let started = self.profile.intensity(speed.unwrap_or(0));
                     out.push(DriverOutput::Report(Report::OwnButton(OwnButton::Started(started))));
                     self.ask_stop(now, StopKind::Reported, out);
                 }
             }
             (true, true) => {
-                if let Some(speed) = speed {
+                if let Some(speed) = speed
+                    && !self.set_by_hand(now, commanded, speed, out)
+                {
                     self.compare_speed(now, commanded, speed, out);
                 }
             }
         }
+    }
+
+    /// Takes over a start at the unit itself, where that is allowed. From here it is output of this epoch: it ends with
+    /// the lease like any other.
+    fn taken_over(&mut self, now: Mono, speed: Option<u16>, out: &mut Vec<DriverOutput>) -> bool {
+        let Some(speed) = speed.filter(|speed| self.history.allowed.is_some_and(|most| *speed <= most))
+        else {
+            return false;
+        };
+        if self.epoch.is_none() || self.until.is_none_or(|until| until <= now) {
+            return false;
+        }
+        self.history.command(now, speed.max(1));
+        out.push(DriverOutput::Report(Report::OwnButton(OwnButton::Started(self.profile.intensity(speed)))));
+        true
+    }
+
+    /// Follows a change at a unit that was started there; what is above the limit it does not follow.
+    fn set_by_hand(&mut self, now: Mono, commanded: u16, speed: u16, out: &mut Vec<DriverOutput>) -> bool {
+        if self.history.allowed.is_none_or(|most| speed > most) || self.target.is_some() {
+            return false;
+        }
+        let (was, is) = (u32::from(commanded), u32::from(speed));
+        if was.abs_diff(is).saturating_mul(10) > was {
+            self.history.command(now, speed.max(1));
+            out.push(DriverOutput::Report(Report::OwnButton(OwnButton::Changed(
+                self.profile.intensity(speed),
+            ))));
+        }
+        true
     }
 
     fn compare_speed(&mut self, now: Mono, commanded: u16, speed: u16, out: &mut Vec<DriverOutput>) {
@@ -275,6 +322,7 @@ impl ProfileDriver {
     fn stopped_by_hand(&mut self, now: Mono, out: &mut Vec<DriverOutput>) {
         out.push(DriverOutput::Report(Report::OwnButton(OwnButton::Stopped)));
         self.history.command(now, 0);
+        self.history.forbid();
         self.epoch = None;
         self.target = None;
         self.poll_wanted = false;

@@ -217,6 +217,9 @@ impl ScienceMode {
                     report(out, Report::Refused { id, why });
                 }
             }
+            Command::AllowStart { id, .. } => {
+                report(out, Report::Refused { id, why: "the unit has no button that could start it" });
+            }
             Command::Finish { id, epoch, channel } => {
                 if let Err(why) = self.finish(id, epoch, channel) {
                     report(out, Report::Refused { id, why });

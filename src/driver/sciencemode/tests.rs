@@ -56,6 +56,8 @@ fn capability(dialect: Dialect) -> Capability {
         stop_tail: Duration::ZERO,
         battery_life: Duration::from_secs(36_000),
         contact_seen_from: Milliamps::from_milliamps(15),
+        reports_force: false,
+        reports_own_button: false,
         rate_basis: RateBasis::None,
         limits: Limits::default(),
     }

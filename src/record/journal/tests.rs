@@ -20,6 +20,7 @@ fn head(session: &str) -> SessionHead {
         simulated: true,
         software: "doseward".to_owned(),
         mono_origin_us: 0,
+        boot: None,
         devices: Vec::new(),
         steps: Vec::new(),
     }

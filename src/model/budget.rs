@@ -1,0 +1,165 @@
+//! What one client already got today, as plain data: rebuilt from the record, handed to the governor.
+//!
+//! Every time is an upper bound. Areas are kept per half of the body: the midline, and both sides worked as one, count on
+//! each half.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::area::{AreaCode, Place, Side};
+use crate::model::dose::DoseId;
+use crate::model::limit::LimitOwner;
+use crate::model::protocol::Modality;
+use crate::model::session::SessionId;
+
+/// Percussion waits this long after TENS on its area, unless sensation has returned (SR-25).
+pub const NUMB_FOR: Duration = Duration::from_secs(30 * 60);
+
+/// What was given before this session began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Today, by modality and half of an area.
+    pub areas: BTreeMap<(Modality, AreaCode, Side), OnArea>,
+    /// Today, by modality, for the client as a whole: two channels at once count once.
+    pub day: BTreeMap<Modality, Duration>,
+    /// Where TENS electrodes lay lately, and how long ago they gave output at least.
+    pub numb: Vec<(Place, Duration)>,
+    /// Modalities that this client has had before, on whatever day. Another one begins under the low cap.
+    pub known: BTreeSet<Modality>,
+    /// What the therapist declares as given elsewhere today; counted in `areas` and `day` already.
+    pub declared: Vec<Declared>,
+    /// Uncertain intervals that nobody has resolved: their areas and units stay blocked.
+    pub open: Vec<OpenDose>,
+    /// Sessions of this plan in the seven days up to today.
+    pub sessions_in_week: u8,
+    /// Why one more session than the plan has a week.
+    pub beyond_course: Option<String>,
+}
+
+/// Time on one half of an area today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OnArea {
+    /// All bouts and channels together.
+    pub time: Duration,
+    /// Since the end of the newest, at least; never read from the wall clock.
+    pub ago: Duration,
+}
+
+/// A dose given elsewhere today, as the therapist declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Kind of stimulus.
+    pub modality: Modality,
+    /// Where.
+    pub place: Place,
+    /// How long.
+    pub time: Duration,
+}
+
+/// Names an uncertain interval.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DoseRef {
+    /// Its session; `None`: the one that runs.
+    pub session: Option<SessionId>,
+    /// Its dose.
+    pub dose: DoseId,
+}
+
+/// An uncertain interval that nobody has resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenDose {
+    /// Which.
+    pub of: DoseRef,
+    /// Label of the unit.
+    pub unit: String,
+    /// Where it is booked.
+    pub place: Place,
+    /// Kind of stimulus.
+    pub modality: Modality,
+    /// Output time, least and most.
+    pub on: (Duration, Duration),
+}
+
+/// What of a client's time is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// The step's own duration.
+    Step,
+    /// Output time on the area, today.
+    Area,
+    /// Output time of the modality, this session.
+    Session,
+    /// Output time of the modality, today.
+    Day,
+}
+
+/// What is left of the tightest budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// How long.
+    pub time: Duration,
+    /// Which budget.
+    pub budget: Budget,
+    /// Whose limit it is.
+    pub owner: LimitOwner,
+    /// The whole of it.
+    pub limit: Duration,
+}
+
+impl Budget {
+    /// Returns the word used in records.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Area => "area",
+            Self::Session => "session",
+            Self::Day => "day",
+        }
+    }
+
+    /// Returns what it is, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Step => "the time of this step",
+            Self::Area => "today's time on this area",
+            Self::Session => "the time of this session",
+            Self::Day => "today's time for this client",
+        }
+    }
+}
+
+impl Spent {
+    /// Counts what the therapist declares. When it was is not known, so it counts as just given.
+    pub fn declare(&mut self, declared: Declared) {
+        self.add(declared.modality, &declared.place, declared.time, Duration::ZERO);
+        let day = self.day.entry(declared.modality).or_default();
+        *day = day.saturating_add(declared.time);
+        if declared.modality == Modality::Tens {
+            self.numb.push((declared.place.clone(), Duration::ZERO));
+        }
+        self.declared.push(declared);
+    }
+
+    /// Adds time on every half of a place.
+    pub fn add(&mut self, modality: Modality, place: &Place, time: Duration, ago: Duration) {
+        for half in place.side.halves() {
+            let key = (modality, place.area.clone(), *half);
+            let on = self.areas.entry(key).or_insert(OnArea { time: Duration::ZERO, ago });
+            on.time = on.time.saturating_add(time);
+            on.ago = on.ago.min(ago);
+        }
+    }
+
+    /// Returns the time on one half of an area.
+    pub fn on_half(&self, modality: Modality, area: &AreaCode, half: Side) -> Duration {
+        let key = (modality, area.clone(), half);
+        self.areas.get(&key).map_or(Duration::ZERO, |on| on.time)
+    }
+
+    /// Returns how long ago a modality was last on any half of a place; `None`: not today.
+    pub fn ago(&self, modality: Modality, place: &Place) -> Option<Duration> {
+        let halves = place.side.halves().iter();
+        let each = halves.filter_map(|half| self.areas.get(&(modality, place.area.clone(), *half)));
+        each.map(|on| on.ago).min()
+    }
+}

@@ -1,0 +1,258 @@
+//! Budgets rebuilt from the record: what one client already got today, as [`Spent`] for the governor.
+//!
+//! The day is that of max(wall clock, newest entry) (SR-34). A dose is today's when its entry was written today, or when
+//! the monotonic clock of this boot puts it today by the present wall clock: a stepped clock, in either direction, makes
+//! no dose of today into one of yesterday. How long ago something ended is never read from the wall clock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use crate::model::area::{AreaCode, Place};
+use crate::model::budget::{Declared, DoseRef, NUMB_FOR, OpenDose, Spent};
+use crate::model::plan::ClientCode;
+use crate::model::protocol::Modality;
+use crate::record::RecordError;
+use crate::record::entry::{self, Body, HeadApplicator, HeadStep, StoredEntry};
+use crate::record::store::{self, Reader, RecordedDose, SessionSummary};
+
+/// A ramp may begin this much later than its rest is over.
+const RAMP_SLACK_US: u64 = 2_000_000;
+
+/// For whom and when budgets are asked.
+#[derive(Clone, Debug)]
+pub struct Asked<'a> {
+    /// The client.
+    pub client: &'a ClientCode,
+    /// Identifier of the plan, for its course.
+    pub plan_id: &'a str,
+    /// Simulated units; real and simulated doses never count for each other.
+    pub simulated: bool,
+    /// Zone of the clinic.
+    pub zone: &'a TimeZone,
+    /// Wall clock.
+    pub wall: jiff::Timestamp,
+    /// System monotonic clock, µs.
+    pub monotonic_us: u64,
+    /// Which boot of the machine that is; `None`: the system does not say.
+    pub boot: Option<&'a str>,
+}
+
+/// A span of output on a session's clock, µs.
+type Span = (u64, u64);
+
+/// One session while it is counted.
+struct Counted<'a> {
+    asked: &'a Asked<'a>,
+    session: &'a SessionSummary,
+    steps: Vec<HeadStep>,
+    entries: Vec<(StoredEntry, Body)>,
+}
+
+impl Reader {
+    /// Returns what a client already got.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn spent(&self, asked: &Asked<'_>) -> Result<Spent, RecordError> {
+        let newest = self.newest_wall()?.map_or(asked.wall, |newest| newest.max(asked.wall));
+        let today = date(newest, asked.zone);
+        let mut spent = Spent::default();
+        for session in self.sessions()? {
+            if session.client != *asked.client || session.simulated != asked.simulated || session.settling {
+                continue;
+            }
+            self.count(asked, &session, today, &mut spent)?;
+        }
+        Ok(spent)
+    }
+
+    fn count(
+        &self,
+        asked: &Asked<'_>,
+        session: &SessionSummary,
+        today: Date,
+        spent: &mut Spent,
+    ) -> Result<(), RecordError> {
+        let doses = self.doses(&session.session)?;
+        let read = |entry: StoredEntry| store::body_of(&entry).map(|body| (entry, body));
+        let entries = self.entries(&session.session)?;
+        let entries = entries.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let mut units = Vec::new();
+        let mut steps = Vec::new();
+        if let Some((_, Body::Open { devices, steps: planned, .. })) = entries.first() {
+            units.extend(devices.iter().map(|device| device.label.clone()));
+            steps.clone_from(planned);
+        }
+        for dose in &doses {
+            spent.known.insert(dose.dose.modality);
+            if dose.is_open() {
+                let unit = units.get(usize::from(dose.dose.device.0)).cloned().unwrap_or_default();
+                spent.open.push(open_dose(session, unit, dose));
+            }
+        }
+        let counted = Counted { asked, session, steps, entries };
+        if !doses.is_empty() && session.plan_id == asked.plan_id && counted.in_week(today) {
+            spent.sessions_in_week = spent.sessions_in_week.saturating_add(1);
+        }
+        let of_today: Vec<&RecordedDose> =
+            doses.iter().filter(|dose| counted.is_today(dose, today)).collect();
+        counted.doses(&of_today, spent);
+        counted.declared(today, spent)
+    }
+}
+
+impl Counted<'_> {
+    fn in_week(&self, today: Date) -> bool {
+        let day = date(self.session.opened, self.asked.zone);
+        let first = today.checked_sub(jiff::Span::new().days(6)).unwrap_or(today);
+        (first..=today).contains(&day)
+    }
+
+    fn is_today(&self, dose: &RecordedDose, today: Date) -> bool {
+        let until = dose.dose.from.micros().saturating_add(dose.counted_us());
+        date(dose.wall, self.asked.zone) == today || self.dated(until).is_some_and(|day| day == today)
+    }
+
+    /// Returns the day of an instant of the session, by the present wall clock; `None`: it was another boot.
+    fn dated(&self, at_us: u64) -> Option<Date> {
+        let same = self.session.boot.0.is_some() && self.session.boot.0.as_deref() == self.asked.boot;
+        let ago = same.then(|| self.ago(at_us))?;
+        let ago = jiff::SignedDuration::try_from(ago).ok()?;
+        Some(date(self.asked.wall.checked_sub(ago).ok()?, self.asked.zone))
+    }
+
+    /// Returns how long ago an instant of the session was, at least.
+    fn ago(&self, at_us: u64) -> Duration {
+        let (boot, origin_us) = &self.session.boot;
+        Duration::from_micros(match (boot.as_deref(), self.asked.boot) {
+            (Some(then), Some(now)) if then == now => {
+                self.asked.monotonic_us.saturating_sub(origin_us.saturating_add(at_us))
+            }
+            // It was before this boot began.
+            (Some(_), Some(_)) => self.asked.monotonic_us,
+            (None, _) | (_, None) => 0,
+        })
+    }
+
+    fn doses(&self, doses: &[&RecordedDose], spent: &mut Spent) {
+        let mut clients: BTreeMap<Modality, Vec<Span>> = BTreeMap::new();
+        for step in &self.steps {
+            let own: Vec<&&RecordedDose> =
+                doses.iter().filter(|dose| dose.dose.step == step.number).collect();
+            let Some(dose) = own.first().map(|dose| &dose.dose) else {
+                continue;
+            };
+            let spans = own.iter().map(|dose| {
+                let from = dose.dose.from.micros();
+                (from, from.saturating_add(dose.counted_us()))
+            });
+            let spans = self.with_rests(step, merged(spans.collect(), rest_us(step)));
+            let end = spans.iter().map(|(_, until)| *until).max().unwrap_or(0);
+            let ago = self.ago(end);
+            spent.add(dose.modality, &dose.place, length(&spans), ago);
+            if dose.modality == Modality::Tens && ago < NUMB_FOR {
+                let places = electrodes(step).into_iter().chain([dose.place.clone()]);
+                spent.numb.extend(places.map(|place| (place, ago)));
+            }
+            clients.entry(dose.modality).or_default().extend(spans);
+        }
+        for (modality, spans) in clients {
+            let day = spent.day.entry(modality).or_default();
+            *day = day.saturating_add(length(&merged(spans, 0)));
+        }
+    }
+
+    /// Adds the rest of a cycle that was not followed by a ramp: it counts until the step was ended or held.
+    fn with_rests(&self, step: &HeadStep, mut spans: Vec<Span>) -> Vec<Span> {
+        let rest = rest_us(step);
+        if rest == 0 {
+            return spans;
+        }
+        for (_, until) in &mut spans {
+            let ended = self.entries.iter().find(|(entry, body)| {
+                let own = matches!(body, Body::Stopped { step: of, .. } | Body::Held { step: of, .. } if *of == step.number);
+                let all = matches!(body, Body::StopAll { .. } | Body::EpochEnded { .. });
+                (own || all) && entry.mono_us >= *until
+            });
+            let most = until.saturating_add(rest);
+            *until = ended.map_or(most, |(entry, _)| entry.mono_us.min(most));
+        }
+        merged(spans, 0)
+    }
+
+    fn declared(&self, today: Date, spent: &mut Spent) -> Result<(), RecordError> {
+        for (entry, body) in &self.entries {
+            let Body::Declared { modality, area, side, time_us, .. } = body else {
+                continue;
+            };
+            let wall = date(store::wall_of(entry)?, self.asked.zone);
+            if wall != today && self.dated(entry.mono_us) != Some(today) {
+                continue;
+            }
+            let unreadable = |source| store::unreadable(entry, source);
+            let declared = Declared {
+                modality: entry::modality(modality).map_err(unreadable)?,
+                place: Place {
+                    area: AreaCode::new(area.clone()),
+                    side: entry::side(side).map_err(unreadable)?,
+                },
+                time: Duration::from_micros(*time_us),
+            };
+            spent.add(declared.modality, &declared.place, declared.time, self.ago(entry.mono_us));
+            let day = spent.day.entry(declared.modality).or_default();
+            *day = day.saturating_add(declared.time);
+        }
+        Ok(())
+    }
+}
+
+fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose) -> OpenDose {
+    let (least, most) = recorded.bounds_us();
+    OpenDose {
+        of: DoseRef { session: Some(session.session.clone()), dose: recorded.dose.id },
+        unit,
+        place: recorded.dose.place.clone(),
+        modality: recorded.dose.modality,
+        on: (Duration::from_micros(least), Duration::from_micros(most.max(least))),
+    }
+}
+
+fn date(at: jiff::Timestamp, zone: &TimeZone) -> Date {
+    at.to_zoned(zone.clone()).date()
+}
+
+/// Returns how long a step's cycle is at zero between two ramps, µs; 0: it has no cycle.
+fn rest_us(step: &HeadStep) -> u64 {
+    let cycle = step.stimulation.as_ref().and_then(|pulses| pulses.cycle.as_ref());
+    cycle.map_or(0, |cycle| cycle.off_us.saturating_add(RAMP_SLACK_US))
+}
+
+fn electrodes(step: &HeadStep) -> Vec<Place> {
+    let HeadApplicator::Electrodes(pads) = &step.applicator else {
+        return Vec::new();
+    };
+    let place =
+        |area: &str, side: &str| Some(Place { area: AreaCode::new(area), side: entry::side(side).ok()? });
+    pads.iter().filter_map(|pad| place(&pad.area, &pad.side)).collect()
+}
+
+/// Joins spans that overlap or are at most `gap` apart.
+fn merged(mut spans: Vec<Span>, gap: u64) -> Vec<Span> {
+    spans.sort_unstable();
+    let mut joined: Vec<Span> = Vec::new();
+    for (from, until) in spans {
+        match joined.last_mut() {
+            Some(last) if from <= last.1.saturating_add(gap) => last.1 = last.1.max(until),
+            Some(_) | None => joined.push((from, until)),
+        }
+    }
+    joined
+}
+
+fn length(spans: &[Span]) -> Duration {
+    let sum = spans.iter().fold(0u64, |sum, (from, until)| sum.saturating_add(until.saturating_sub(*from)));
+    Duration::from_micros(sum)
+}
