@@ -96,7 +96,7 @@ impl Room {
         let dir = tempfile::tempdir().unwrap();
         let truth = dir.path().join("truth.jsonl");
         let build: doseward::rig::devices::Build = Arc::new(|_, _| Ok(Built::Radio(radio())));
-        let options = Options { truth: Some(truth.clone()), duration: None, build };
+        let options = Options { truth: Some(truth.clone()), build, ..Options::default() };
         let rig = Rig::start(&World { seed: 1, units: vec![unit] }, &options).await.unwrap();
         Self { rig, truth, dir }
     }

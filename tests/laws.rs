@@ -15,7 +15,7 @@ use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use crate::support::bench::Bench;
 use crate::support::laws::{Reached, check_log, law_7, most};
-use crate::support::plans::{microamps, milliamps, raw, three_steps};
+use crate::support::plans::{budgeted, microamps, milliamps, raw, three_steps};
 
 /// One thing that happens on the bench.
 #[derive(Clone, Debug)]
@@ -206,6 +206,7 @@ fn settle(bench: &mut Bench) {
         act(bench, &op);
     }
     bench.pass(Duration::from_millis(600));
+    bench.resolve_all();
 }
 
 static REACHED: Mutex<Option<Reached>> = Mutex::new(None);
@@ -222,7 +223,8 @@ proptest! {
     /// H-11: the ledger never holds less than the model units gave (law 7); and laws 1 to 8.
     #[test]
     fn laws_1_to_8_hold_in_every_run(ops in proptest::collection::vec(op(), 5..60)) {
-        let mut bench = Bench::ready(three_steps());
+        let (plan, spent) = budgeted();
+        let mut bench = Bench::after(plan, spent);
         for op in &ops {
             act(&mut bench, op);
         }
@@ -281,6 +283,8 @@ fn the_random_runs_reach_what_the_laws_speak_of() {
         ("resets", reached.resets),
         ("program rises", reached.program_rises),
         ("ends", reached.ends),
+        ("budgets used up", reached.budgets),
+        ("resolved", reached.resolved),
     ] {
         assert!(count > 10, "{name} was reached {count} times only: {reached:?}");
     }
@@ -448,6 +452,7 @@ fn sr_05_every_start_is_from_zero() {
         bench.pass(Duration::from_secs(3));
         to_zero(&mut bench);
         bench.pass(Duration::from_millis(200));
+        bench.resolve_all();
         let since = bench.said.len();
         bench.idle_answers();
         let again = if name == "hold" { Act::Resume { step: 1 } } else { Act::Arm { step: 1 } };

@@ -16,6 +16,7 @@
 
 mod architecture;
 mod bluez;
+mod budgets;
 mod certify;
 mod cli;
 mod crash;

@@ -22,7 +22,7 @@ use doseward::sim::world::{StimulatorModel, UnitKind, World, WorldUnit};
 use doseward::sim::{Delivered, SimDevice, SimEvent, SimInput, SimOutput};
 use doseward::transport::ble::{Ble, GattNeeds, standard};
 use doseward::transport::serial::{FlowControl, Parity, Serial, Settings, StopBits};
-use doseward::transport::{LinkError, Transport};
+use doseward::transport::{LinkError, Sent, Transport};
 use doseward::units::Mono;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -471,6 +471,14 @@ async fn session() {
     let begun = Clock::start();
     let mut gun = connected().await;
     assert!(passed(&begun) < Duration::from_secs(2), "connected after {:?}", passed(&begun));
+    // Before anything that passes over what it does not wait for.
+    let mut read = Vec::new();
+    while read.len() < 2 {
+        read.push(soon(gun.receive()).await.unwrap());
+    }
+    let battery = Received { endpoint: Endpoint::Characteristic(BATTERY), bytes: vec![80] };
+    let number = Received { endpoint: Endpoint::Characteristic(SERIAL_NUMBER), bytes: b"SN-1".to_vec() };
+    assert!(read.contains(&battery) && read.contains(&number), "{read:?}");
     for byte in 0..20 {
         echoes(&mut gun, byte, WriteKind::WithResponse).await;
         echoes(&mut gun, byte, WriteKind::WithoutResponse).await;
@@ -479,13 +487,6 @@ async fn session() {
     assert!(matches!(gun.send(&long).await, Err(LinkError::Refused { .. })));
     assert!(matches!(gun.send(&stop(STATUS)).await, Err(LinkError::Unexpected { .. })));
     assert!(matches!(gun.send(&stop(Endpoint::Serial)).await, Err(LinkError::Unexpected { .. })));
-    let mut read = Vec::new();
-    while read.len() < 2 {
-        read.push(soon(gun.receive()).await.unwrap());
-    }
-    let battery = Received { endpoint: Endpoint::Characteristic(BATTERY), bytes: vec![80] };
-    let number = Received { endpoint: Endpoint::Characteristic(SERIAL_NUMBER), bytes: b"SN-1".to_vec() };
-    assert!(read.contains(&battery) && read.contains(&number), "{read:?}");
     ask("notify-twice");
     echoes(&mut gun, 9, WriteKind::WithResponse).await;
     assert_eq!(soon(heard(&mut gun)).await.bytes, [9, 1, 2], "the second copy");
@@ -530,10 +531,15 @@ async fn losses() {
 
 async fn busy() {
     let mut gun = connected().await;
+    let repeated = packet(COMMAND, &[0, 6], Purpose::Stop, WriteKind::WithResponse);
+    // The first copy of a stop waits for nobody; the second is the one that can get stuck.
+    ask("write-silent");
+    assert_eq!(gun.send(&repeated).await.unwrap(), Sent::Handed);
+    assert_eq!(soon(heard(&mut gun)).await.bytes, [0, 6]);
+    ask("radio-well");
     ask("write-slow 1500 ms");
     let begun = Clock::start();
-    let error =
-        gun.send(&packet(COMMAND, &[0, 6], Purpose::Stop, WriteKind::WithResponse)).await.unwrap_err();
+    let error = gun.send(&repeated).await.unwrap_err();
     assert!(matches!(error, LinkError::Timeout { within_ms: 500, .. }), "{error}");
     assert!((490..900).contains(&passed(&begun).as_millis()), "{:?}", passed(&begun));
     for write in [WriteKind::WithResponse, WriteKind::WithoutResponse] {
@@ -545,10 +551,16 @@ async fn busy() {
     assert_eq!(soon(heard(&mut gun)).await.bytes, [0, 6]);
     echoes(&mut gun, 4, WriteKind::WithResponse).await;
     ask("write-silent");
-    let query = packet(COMMAND, &[2], Purpose::Query, WriteKind::WithResponse);
-    let begun = Clock::start();
-    assert!(matches!(gun.send(&query).await, Err(LinkError::Timeout { within_ms: 250, .. })));
-    assert!(passed(&begun) < Duration::from_millis(450), "{:?}", passed(&begun));
+    let now = Mono::ORIGIN;
+    let (set, query) = (vec![1, 2], vec![2]);
+    let set = Packet::expiring(1, COMMAND, set, Purpose::Output, WriteKind::WithResponse, (now, now));
+    for packet in [set, Packet::lasting(1, COMMAND, query, Purpose::Query, WriteKind::WithResponse)] {
+        assert_eq!(gun.send(&packet).await.unwrap(), Sent::Handed, "it cannot get stuck");
+        assert_eq!(soon(heard(&mut gun)).await.bytes, packet.bytes());
+    }
+    assert_eq!(gun.send(&repeated).await.unwrap(), Sent::Handed);
+    assert_eq!(soon(heard(&mut gun)).await.bytes, [0, 6]);
+    assert!(matches!(gun.send(&repeated).await, Err(LinkError::Timeout { within_ms: 500, .. })));
     ask("radio-well");
     ask("disconnect-after 50 ms");
     assert!(matches!(gun.send(&stop(COMMAND)).await, Err(LinkError::Busy { .. })), "it is still unanswered");

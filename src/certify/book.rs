@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use crate::governor::{Entry, Seq};
+use crate::model::budget::Spent;
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
 use crate::model::plan::Plan;
 use crate::model::session::SessionId;
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
+use crate::record::spent::Asked;
 use crate::record::{RecordError, verify};
 use crate::units::Mono;
 
@@ -36,6 +38,19 @@ pub(super) struct Book {
 pub(super) fn stamp(at: Mono) -> Stamp {
     let micros = i64::try_from(at.micros()).unwrap_or(0).saturating_add(WALL_US);
     Stamp { mono: at, wall: jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH) }
+}
+
+/// Returns what the client already got by a record.
+pub(super) fn spent(journal: &Journal, plan: &Plan, at: Mono) -> Result<Spent, RecordError> {
+    journal.reader()?.spent(&Asked {
+        client: &plan.client,
+        plan_id: &plan.id,
+        simulated: true,
+        zone: &jiff::tz::TimeZone::UTC,
+        wall: stamp(at).wall,
+        monotonic_us: at.micros(),
+        boot: None,
+    })
 }
 
 impl Book {
@@ -96,13 +111,14 @@ impl Book {
     }
 
     /// The process died: what was durable is recovered and sealed, and a new session begins.
-    pub(super) fn crash(mut self, plan: &Plan, at: Mono) -> Result<Self, RecordError> {
+    pub(super) fn crash(mut self, plan: &Plan, at: Mono) -> Result<(Self, Spent), RecordError> {
         self.waiting.clear();
         self.journal.commit()?;
         self.journal = self.journal.reopen()?;
         self.journal.recover(stamp(at))?;
+        let spent = spent(&self.journal, plan, at)?;
         self.begin_session(plan, at)?;
-        Ok(self)
+        Ok((self, spent))
     }
 
     /// Seals the session. Returns every dose on record and the damage that the verifier finds.

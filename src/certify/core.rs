@@ -812,7 +812,7 @@ impl<'a> World<'a> {
         self.oracle.tally.crashes += 1;
         let book = self.book.take();
         match book.map(|book| book.crash(&self.made.plan, now)) {
-            Some(Ok(book)) => self.book = Some(book),
+            Some(Ok((book, spent))) => (self.book, self.settings.spent) = (Some(book), spent),
             Some(Err(error)) => self.failure = Some(in_words(error)),
             None => {}
         }

@@ -17,7 +17,9 @@ use super::person::{Gesture, Person, actor};
 use super::plans::{self, Made};
 use super::{Course, Options};
 use crate::clock::Clock;
-use crate::governor::{Act, AlarmOutput, Entry, Input, RecordHealth, Request, RequestId, Seq, Version};
+use crate::governor::{
+    Act, AlarmOutput, Entry, Input, RecordHealth, Request, RequestId, Seq, Settings, Version,
+};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
 use crate::model::session::{SessionId, StopReason};
@@ -372,6 +374,11 @@ impl Day<'_> {
         let number = self.seed.saturating_mul(100).saturating_add(self.lives);
         let id = SessionId::new(format!("00000000-0000-7000-8000-{number:012x}"));
         let head = SessionHead::new(id, &self.made.plan, "0".repeat(64), "certify".to_owned(), true);
+        let spent = {
+            let mut shared = lock(&self.common);
+            let journal = shared.journal().map_err(|fault| fault.0)?;
+            book::spent(journal, &self.made.plan, self.clock.now()).map_err(|error| error.to_string())?
+        };
         let began = lock(&self.common)
             .journal()
             .map_err(|fault| fault.0)?
@@ -388,7 +395,7 @@ impl Day<'_> {
         let (guard, present) = watch::channel(true);
         let parts = Parts {
             by: actor(),
-            settings: self.options.settings(),
+            settings: Settings { spent, ..self.options.settings() },
             recorder: Box::new(Watched { common: Arc::clone(&self.common), newest: 0 }),
             writing: Writing::InLine,
             guard: present,

@@ -4,7 +4,7 @@ use crate::governor::{Act, Input, RecordHealth, StepState};
 use crate::model::report::{OwnButton, Report, StopProgress};
 
 /// Every kind of input; a request by what it asks, a report by what it says.
-pub const KINDS: [&str; 54] = [
+pub const KINDS: [&str; 56] = [
     "tick",
     "read back",
     "arm",
@@ -59,6 +59,8 @@ pub const KINDS: [&str; 54] = [
     "client says less",
     "force",
     "button changed",
+    "sensation returned",
+    "resolve",
 ];
 
 /// Every state of a step.
@@ -116,6 +118,8 @@ fn act(act: &Act, level: u32) -> usize {
         Act::Reset { .. } => 12,
         Act::StatedStopped { .. } => 13,
         Act::ClientLess { .. } => 51,
+        Act::SensationReturned { .. } => 54,
+        Act::Resolve(_) => 55,
         Act::AcknowledgeAlarms => 14,
         Act::Present => 15,
     }

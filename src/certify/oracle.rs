@@ -22,6 +22,7 @@ mod dose;
 mod lease;
 mod output;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::bounds::{self, Bounds};
@@ -29,6 +30,7 @@ use super::kit::Family;
 use super::tally::Tally;
 use super::wire::{self, CHANNELS, Meaning};
 use crate::governor::{Act, Entry, Input, RecordHealth, Refusal, Request, RequestId, Seq};
+use crate::model::area::Place;
 use crate::model::command::{Channel, DeviceId, Generation, Intensity};
 use crate::model::packet::Purpose;
 use crate::model::plan::Plan;
@@ -147,6 +149,8 @@ pub(crate) struct Oracle {
     units: Vec<Unit>,
     steps: Vec<Step>,
     sessions: [InSession; 3],
+    /// Seconds of output on an area before the daemon was started anew: they count on.
+    before: BTreeMap<(Modality, Place), f64>,
     lease: Lease,
     /// Longest time from asking to stop bytes.
     stop_within: Duration,
@@ -183,6 +187,7 @@ impl Oracle {
                 since: Mono::ORIGIN,
                 used: 0.0,
             }),
+            before: BTreeMap::new(),
             lease: Lease::new(lease, stop_within),
             stop_within,
             guard: false,
@@ -235,6 +240,10 @@ impl Oracle {
                 (unit.ready, unit.stop_asked) = (false, None);
                 unit.proven = Generation(0);
             }
+        }
+        for (planned, step) in self.plan.steps.iter().zip(&self.steps) {
+            let key = (planned.modality, planned.place.clone());
+            *self.before.entry(key).or_default() += step.used;
         }
         self.steps.fill(Step::default());
         for known in &mut self.sessions {
@@ -735,7 +744,8 @@ impl Oracle {
             steps.filter(|(other, _)| same(other)).map(|(_, step)| used(step)).sum()
         };
         let own = self.steps.get(at).map_or(0.0, used);
-        let area = sum(&|other| other.modality == planned.modality && other.place == planned.place);
+        let before = self.before.get(&(planned.modality, planned.place.clone())).copied().unwrap_or(0.0);
+        let area = before + sum(&|other| other.modality == planned.modality && other.place == planned.place);
         let session = self.sessions.iter().find(|known| known.modality == planned.modality);
         let session = session.map_or(0.0, |known| known.used_at(now));
         let broken = if own > bounds.duration + 1e-6 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plans::CLIENT;
-use crate::governor::{Act, Snapshot, StepState, StepView, StopView};
+use crate::governor::{Act, Resolution, Snapshot, StepState, StepView, StopView};
 use crate::model::command::{DeviceId, Generation, Intensity};
 use crate::model::plan::ClientCode;
 use crate::model::session::{Actor, Discomfort, StopReason};
@@ -155,6 +155,14 @@ impl Person {
     }
 
     fn arm(&mut self, view: &Snapshot, step: u8, soon: Duration) -> (Gesture, Duration) {
+        if let Some(open) = view.unresolved.first().filter(|_| self.random.chance(700)) {
+            let (of, shown) = (open.of.clone(), open.on);
+            let resolution = Resolution { of, shown, gave: shown.1, reason: "seen to run on".to_owned() };
+            return (Gesture::Ask(Act::Resolve(resolution)), soon);
+        }
+        if self.random.chance(200) {
+            return (Gesture::Ask(Act::SensationReturned { step }), soon);
+        }
         if !view.alarms.is_empty() && self.random.chance(500) {
             return (Gesture::Ask(Act::AcknowledgeAlarms), soon);
         }

@@ -77,7 +77,16 @@ pub(crate) fn plan(kit: &Kit, random: &mut Seeded) -> Result<Made, String> {
         }
     }
     let (id, title) = ("certify".to_owned(), "Certification".to_owned());
-    let plan = Plan { id, title, client: ClientCode::new(CLIENT), devices, steps, together, beside };
+    let plan = Plan {
+        id,
+        title,
+        client: ClientCode::new(CLIENT),
+        devices,
+        steps,
+        together,
+        beside,
+        sessions_per_week: None,
+    };
     Ok(Made { plan, families })
 }
 
@@ -239,6 +248,8 @@ fn blank(place: Place) -> Step {
         duration: Duration::ZERO,
         held_by: None,
         force_max: None,
+        rest: Duration::ZERO,
+        low: Limits::default(),
         start_at_device: false,
         usual: Limits::default(),
         chain: LimitChain::default(),

@@ -12,6 +12,7 @@ use clap::Args;
 use tokio::sync::watch;
 
 use crate::cli::autopilot::Autopilot;
+use crate::cli::elsewhere::Elsewhere;
 use crate::cli::keys::Keyboard;
 use crate::cli::operate::{Operated, Operator, operate};
 use crate::cli::record::outcome_of;
@@ -20,12 +21,14 @@ use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings};
+use crate::model::budget::Spent;
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
+use crate::record::spent::Asked;
 use crate::record::store::Reader;
 use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
@@ -53,6 +56,12 @@ pub(crate) struct Daemon {
     /// Nobody operates
     #[arg(long, requires = "simulated")]
     unattended: bool,
+    /// Doses given elsewhere today
+    #[arg(long)]
+    elsewhere: Vec<Elsewhere>,
+    /// Why one more session than the plan has a week
+    #[arg(long)]
+    beyond_course: Option<String>,
     /// Where a unit is
     #[arg(long = "unit", value_name = "KIND=LABEL=PLACE")]
     units: Vec<Place>,
@@ -63,6 +72,7 @@ struct Begun {
     journal: Journal,
     session: SessionId,
     clock_sane: bool,
+    spent: Spent,
 }
 
 impl Daemon {
@@ -82,6 +92,12 @@ impl Daemon {
         };
         for advice in loaded.advice.iter().chain(loaded.declarations.iter().map(|(_, line)| line)) {
             say(advice);
+        }
+        let unknown = self.elsewhere.iter().find(|it| !loaded.areas.contains(&it.0.place.area));
+        if let Some(unknown) = unknown {
+            let area = unknown.0.place.area.as_str();
+            say(&format!("--elsewhere names the area `{area}`, which is not known. No device was touched."));
+            return Outcome::Usage;
         }
         let clock = Clock::start();
         let builder = match self.units(&loaded, &clock) {
@@ -154,9 +170,29 @@ impl Daemon {
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
         head.boot = boot();
+        let spent = self.spent(&loaded.plan, &journal, clock)?;
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        Ok(Begun { journal, session, clock_sane })
+        Ok(Begun { journal, session, clock_sane, spent })
+    }
+
+    /// Returns what the client already got: by the record, and as declared.
+    fn spent(&self, plan: &Plan, journal: &Journal, clock: &Clock) -> Result<Spent, RecordError> {
+        let (zone, boot) = (jiff::tz::TimeZone::system(), boot());
+        let mut spent = journal.reader()?.spent(&Asked {
+            client: &plan.client,
+            plan_id: &plan.id,
+            simulated: self.simulated,
+            zone: &zone,
+            wall: clock.wall(),
+            monotonic_us: clock.monotonic_us(clock.now()),
+            boot: boot.as_deref(),
+        })?;
+        for elsewhere in &self.elsewhere {
+            spent.declare(elsewhere.0.clone());
+        }
+        spent.beyond_course = self.beyond_course.clone().filter(|reason| !reason.trim().is_empty());
+        Ok(spent)
     }
 
     async fn session(&self, loaded: &Loaded, parts: (Builder, Begun), clock: Clock) -> Outcome {
@@ -204,7 +240,7 @@ impl Daemon {
         let person = if self.unattended { "unattended".to_owned() } else { person() };
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
-            settings: Settings::with_lease(loaded.daemon.lease),
+            settings: Settings { spent: begun.spent, ..Settings::with_lease(loaded.daemon.lease) },
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
             guard: guard.clone(),
@@ -309,7 +345,11 @@ fn conclude(plan: &Plan, operated: &Operated, signal: Option<&'static str>) -> O
     for device in unproven {
         fault(words::unproven(plan, device));
     }
-    if failed { Outcome::Failed } else { Outcome::Done }
+    match (failed, operated.ended.bus_dead) {
+        (_, true) => Outcome::BusDead,
+        (true, false) => Outcome::Failed,
+        (false, false) => Outcome::Done,
+    }
 }
 
 /// Panics after `DOSEWARD_PANIC_AFTER_MS`: a test sees what a defect of doseward does to the units.
@@ -346,7 +386,7 @@ fn boot() -> Option<String> {
 }
 
 /// Returns the name under which the person at the terminal acts.
-fn person() -> String {
+pub(crate) fn person() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }
 

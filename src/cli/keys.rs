@@ -41,6 +41,8 @@ pub(crate) enum Asked {
     StopAll,
     /// The end of the session.
     Quit,
+    /// The question what an uncertain interval gave.
+    Resolve,
     /// What the keys do.
     Help,
     /// Nothing to ask; the reason in words.
@@ -132,6 +134,7 @@ pub(crate) fn asked(key: char, plan: &Plan, snapshot: &Snapshot, number: u8) -> 
     match key {
         'q' => return Asked::Quit,
         '?' => return Asked::Help,
+        'u' => return Asked::Resolve,
         'k' => return Asked::Act(Act::AcknowledgeAlarms),
         'y' => return Asked::Act(Act::ReadBack { client: plan.client.clone() }),
         'R' => {
@@ -173,6 +176,7 @@ fn at_step(key: char, plan: &Plan, step: &Step, view: &StepView) -> Asked {
         'n' => Act::Finish { step: number },
         'x' => Act::StopStep { step: number },
         'm' => Act::TooMuch { step: number },
+        'w' => Act::SensationReturned { step: number },
         'v' => Act::StatedStopped { device: step.device },
         _ => match score(key) {
             Some(score) => Act::Comfort { step: number, score },
@@ -277,7 +281,9 @@ mod tests {
             delivered: None,
             envelope: current(9_000),
             left: Duration::from_secs(60),
+            budget: None,
             area_left: Duration::from_secs(60),
+            day_left: Duration::ZERO,
             phase: Phase::Continuous,
         };
         assert_eq!(present(&view), current(9_000), "what is in force, not what it rises to");

@@ -1,11 +1,12 @@
 //! The command line. One file per verb; data to standard output, talk to standard error.
 //!
-//! Exit codes: 0 done, 1 failed, 2 usage, 3 bad file, 4 record damaged.
+//! Exit codes: 0 done, 1 failed, 2 usage, 3 bad file, 4 record damaged, 5 the system bus is gone: start it again.
 
 mod autopilot;
 mod certify;
 mod check;
 mod daemon;
+mod elsewhere;
 mod keys;
 mod operate;
 mod prompt;
@@ -50,6 +51,8 @@ pub(crate) enum Outcome {
     Usage,
     BadFile,
     RecordDamaged,
+    /// The connection to the system bus died; only a new process gets another.
+    BusDead,
     /// What the daemon said.
     Code(u8),
 }
@@ -62,6 +65,7 @@ impl Outcome {
             Self::Usage => 2,
             Self::BadFile => 3,
             Self::RecordDamaged => 4,
+            Self::BusDead => 5,
             Self::Code(code) => code,
         }
     }

@@ -32,6 +32,10 @@ pub(crate) struct Sim {
     /// Where the truth of what was delivered is written
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
+    /// A private message bus that runs already, such as unix:path=/tmp/bus (without it: one of their own; the
+    /// environment variable DOSEWARD_SIM_BUS says the same)
+    #[arg(long, value_name = "ADDRESS")]
+    bus: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -61,7 +65,8 @@ impl Sim {
                 return Outcome::BadFile;
             }
         };
-        let options = Options { truth: self.truth, build: build_with(profiles), ..Options::default() };
+        let bus = self.bus.or_else(|| std::env::var("DOSEWARD_SIM_BUS").ok());
+        let options = Options { truth: self.truth, build: build_with(profiles), bus, ..Options::default() };
         let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
         {
             Ok(runtime) => runtime,

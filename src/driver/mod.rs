@@ -75,8 +75,10 @@ pub enum DriverInput<'a> {
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
-    /// Written (and, with response, acknowledged by the peer).
+    /// Written; where the peer acknowledges writes, it has acknowledged this one.
     Written,
+    /// Given to the system's stack, unanswered by the peer, whatever the packet asked for.
+    Handed,
     /// Dropped unwritten, for it had expired.
     Late,
     /// The write failed or timed out; it may still arrive.

@@ -93,7 +93,7 @@ pub struct ProfileDriver {
     life: u32,
     idle_at: Mono,
     history: History,
-    unproven_set: Option<(CommandId, Mono)>,
+    unproven_set: Option<UnprovenSet>,
     worked: Option<String>,
     counts: Counts,
 }
@@ -134,6 +134,15 @@ enum What {
     Set { target: Target, before: u16, life: u32 },
     Query,
     Version,
+}
+
+/// A setpoint that was written and not answered: a status must show it.
+#[derive(Clone, Copy, Debug)]
+struct UnprovenSet {
+    id: CommandId,
+    /// Its packet: a query with a higher number asks after it.
+    packet: u32,
+    due: Mono,
 }
 
 /// A status query whose reply has not come.
@@ -401,7 +410,7 @@ impl ProfileDriver {
         for id in late {
             self.sent(now, id, SendOutcome::Unknown, out);
         }
-        if let Some((id, due)) = self.unproven_set
+        if let Some(UnprovenSet { id, due, .. }) = self.unproven_set
             && now >= due
         {
             self.unproven_set = None;
@@ -562,7 +571,7 @@ impl ProfileDriver {
             }
             What::Set { target, before, life } => {
                 let before = (life == self.life).then_some(before);
-                self.set_sent(now, target, before, outcome, out);
+                self.set_sent(now, (id, target), before, outcome, out);
             }
         }
     }
@@ -571,14 +580,15 @@ impl ProfileDriver {
     fn set_sent(
         &mut self,
         now: Mono,
-        target: Target,
+        (number, target): (u32, Target),
         before: Option<u16>,
         outcome: SendOutcome,
         out: &mut Vec<DriverOutput>,
     ) {
         let id = target.id;
         match outcome {
-            SendOutcome::Written => self.set_written(now, id, out),
+            SendOutcome::Written => self.set_written(now, (number, id), true, out),
+            SendOutcome::Handed => self.set_written(now, (number, id), false, out),
             SendOutcome::Late => {
                 self.take_back(now, target.value, before);
                 out.push(DriverOutput::Report(Report::DroppedLate));
@@ -610,12 +620,19 @@ impl ProfileDriver {
         }
     }
 
-    fn set_written(&mut self, now: Mono, id: CommandId, out: &mut Vec<DriverOutput>) {
+    /// A setpoint was written; `heard`: as the profile asks, which may be with an answer of the unit.
+    fn set_written(
+        &mut self,
+        now: Mono,
+        (packet, id): (u32, CommandId),
+        heard: bool,
+        out: &mut Vec<DriverOutput>,
+    ) {
         let write = self.profile.commands.get(&self.profile.motor.command).map(|rule| rule.write);
-        if write == Some(WriteKind::WithResponse) {
+        if heard && write == Some(WriteKind::WithResponse) {
             out.push(DriverOutput::Report(Report::Acknowledged { id }));
         } else {
-            self.unproven_set = Some((id, now.saturating_add(WRITE_TIMEOUT)));
+            self.unproven_set = Some(UnprovenSet { id, packet, due: now.saturating_add(WRITE_TIMEOUT) });
         }
     }
 
@@ -650,7 +667,7 @@ impl Driver for ProfileDriver {
     fn deadline(&self) -> Option<Mono> {
         let lease = self.until.filter(|_| self.exposed());
         let writes = self.writes.values().map(|write| write.due).min();
-        let unproven = self.unproven_set.map(|(_, due)| due);
+        let unproven = self.unproven_set.map(|set| set.due);
         let gate = match self.phase {
             Phase::Gated(since) => Some(since.saturating_add(GATE_TIMEOUT)),
             Phase::Down | Phase::Proving | Phase::Up | Phase::Unusable { .. } => None,

@@ -17,7 +17,8 @@
 //! ```
 //!
 //! It ends when standard input closes, on SIGTERM or SIGINT, or after the time asked for; the truth file is complete
-//! then. The bus is always started, so that a simulated run never reaches the machine's own Bluetooth.
+//! then. There is always a bus of its own, so that a simulated run never reaches the machine's
+//! own Bluetooth; where it comes from is `Options::bus`.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -54,11 +55,13 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Makes the devices.
     pub build: Build,
+    /// A private bus that runs already; `None`: one of its own.
+    pub bus: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { truth: None, duration: None, build: Arc::new(devices::build) }
+        Self { truth: None, duration: None, build: Arc::new(devices::build), bus: None }
     }
 }
 
@@ -68,7 +71,7 @@ pub struct Rig {
     bus: String,
     events: BTreeMap<String, Lane>,
     units: JoinSet<()>,
-    broker: JoinHandle<()>,
+    broker: Option<JoinHandle<()>>,
     directory: Directory,
 }
 
@@ -173,8 +176,12 @@ impl Rig {
         let clock = Clock::start();
         let truth = Truth::create(options.truth.as_deref(), clock.clone())?;
         let directory = Directory::create()?;
-        let bus = format!("unix:path={}", directory.path.join("bus").display());
-        let broker = start_broker(&bus).await?;
+        let own = format!("unix:path={}", directory.path.join("bus").display());
+        let broker = match &options.bus {
+            Some(_) => None,
+            None => Some(start_broker(&own).await?),
+        };
+        let bus = options.bus.clone().unwrap_or(own);
         let (to_radio, from_radio) = mpsc::channel(EVENTS);
         let mut rig = Self {
             places: Vec::new(),
@@ -279,7 +286,9 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.broker.abort();
+        if let Some(broker) = &self.broker {
+            broker.abort();
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use crate::model::command::{Command, DeviceId, Generation};
 use crate::model::packet::{Packet, Purpose, StopScript};
 use crate::model::report::{Report, StopProgress};
 use crate::runtime::handle::StopOrder;
-use crate::transport::{LinkError, Transport};
+use crate::transport::{LinkError, Sent, Transport};
 use crate::units::Mono;
 
 /// Longest wait for a link.
@@ -46,7 +46,7 @@ const WRITE_WITHIN: Duration = Duration::from_secs(1);
 /// A write in flight is given up this long after a stop wants the link (worst case of design 4: 50 ms).
 const STOP_GRACE: Duration = Duration::from_millis(20);
 
-/// Pause before a stop is tried again that was refused because another write is pending (transports 9.5).
+/// Pause before the end of a half-written frame is offered again that was refused because another write is pending.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Writes stuck this long: the link is dropped, once, and opened anew (design 3.7).
@@ -143,6 +143,8 @@ struct Unit {
     pause_until: Option<Mono>,
     /// Since when no write has come through.
     stuck_since: Option<Mono>,
+    /// The link was dropped for it, and nothing has come through since.
+    dropped: bool,
     /// Since when the task is to end.
     leaving: Option<Mono>,
     unheard: bool,
@@ -194,6 +196,7 @@ impl<T: Transport> DeviceTask<T> {
             last_tick: None,
             pause_until: None,
             stuck_since: None,
+            dropped: false,
             leaving: None,
             unheard: false,
         };
@@ -229,9 +232,7 @@ impl<T: Transport> DeviceTask<T> {
             let since = self.unit.clock.now();
             let down = self.up().await;
             self.unit.link_down();
-            if tokio::time::timeout(DISCONNECT_WITHIN, self.link.disconnect()).await.is_err() {
-                tracing::warn!(device = self.unit.id.0, "the link did not close in time");
-            }
+            self.disconnect().await;
             if !matches!(down, Down::Lost) {
                 break down;
             }
@@ -249,6 +250,24 @@ impl<T: Transport> DeviceTask<T> {
             Down::Lost | Down::Leaving if self.unit.unheard => DeviceEnd::Unheard,
             Down::Lost | Down::Leaving if self.unit.proven || !self.unit.ever_up => DeviceEnd::Stopped,
             Down::Lost | Down::Leaving => DeviceEnd::Unproven,
+        }
+    }
+
+    /// Closes the link. The driver's deadlines and the stop lane are served meanwhile: an unproven stop is told in time.
+    async fn disconnect(&mut self) {
+        let give_up = self.unit.clock.now().saturating_add(DISCONNECT_WITHIN);
+        let mut closing = pin!(self.link.disconnect());
+        loop {
+            match wake(&mut self.unit, closing.as_mut(), Some(give_up)).await {
+                Wake::Io(()) => return,
+                Wake::GiveUp => {
+                    tracing::warn!(device = self.unit.id.0, "the link did not close in time");
+                    return;
+                }
+                other @ (Wake::Stop | Wake::Tick | Wake::Reported | Wake::Order(_) | Wake::Leave) => {
+                    self.unit.handle(other);
+                }
+            }
         }
     }
 
@@ -308,6 +327,7 @@ impl<T: Transport> DeviceTask<T> {
             if self.unit.is_stuck() {
                 tracing::warn!(device = self.unit.id.0, "writes are stuck: the link is opened anew");
                 self.unit.stuck_since = None;
+                self.unit.dropped = true;
                 return Down::Lost;
             }
             if let Some(packet) = self.unit.next_packet() {
@@ -358,7 +378,7 @@ impl<T: Transport> DeviceTask<T> {
             }
         };
         match written {
-            Some(Ok(())) => self.unit.written(&packet),
+            Some(Ok(sent)) => self.unit.written(&packet, sent),
             None | Some(Err(LinkError::Timeout { .. })) => self.unit.given_up(&packet),
             Some(Err(LinkError::Busy { .. })) => self.unit.busy(packet),
             Some(Err(LinkError::Refused { reason, .. })) => {
@@ -426,7 +446,9 @@ impl Unit {
         let floor = self.last_tick.map(|tick| tick.saturating_add(Duration::from_millis(1)));
         let driver = self.driver.deadline().map(|at| floor.map_or(at, |floor| at.max(floor)));
         let paused = self.pause_until.filter(|_| !self.stops.is_empty() && self.up);
-        let leave = self.leaving.map(|since| since.saturating_add(LAST_STOP_WITHIN));
+        // Once it has passed nothing more is due for it: whoever waits sees that by itself.
+        let now = self.clock.now();
+        let leave = self.leaving.map(|since| since.saturating_add(LAST_STOP_WITHIN)).filter(|at| *at > now);
         [driver, paused, leave].into_iter().flatten().min()
     }
 
@@ -598,9 +620,14 @@ impl Unit {
         None
     }
 
-    fn written(&mut self, packet: &Packet) {
+    fn written(&mut self, packet: &Packet, sent: Sent) {
         self.stuck_since = None;
-        self.sent(packet.id(), SendOutcome::Written);
+        self.dropped = false;
+        let outcome = match sent {
+            Sent::Acknowledged => SendOutcome::Written,
+            Sent::Handed => SendOutcome::Handed,
+        };
+        self.sent(packet.id(), outcome);
     }
 
     fn sent(&mut self, id: u32, outcome: SendOutcome) {
@@ -619,10 +646,11 @@ impl Unit {
         }
     }
 
-    /// Another write is pending below us. A stop goes back to the front; anything else is told to the driver.
+    /// Another write is pending below us. The driver offers again what it still wants; nobody else would offer the
+    /// packet that ends a half-written frame.
     fn busy(&mut self, packet: Packet) {
         self.stuck();
-        if packet.purpose() == Purpose::Stop {
+        if packet.id() == RESYNC {
             self.pause_until = Some(self.clock.now().saturating_add(BUSY_PAUSE));
             self.stops.push_front(packet);
         } else {
@@ -635,8 +663,10 @@ impl Unit {
         self.stuck_since.get_or_insert(now);
     }
 
+    /// Returns whether the link is to be dropped for writes that do not come through. Where that has not helped it is
+    /// not done again: a live link on which the stop is offered is better than none.
     fn is_stuck(&self) -> bool {
-        self.stuck_since.is_some_and(|since| self.clock.now().since(since) >= STUCK)
+        !self.dropped && self.stuck_since.is_some_and(|since| self.clock.now().since(since) >= STUCK)
     }
 
     fn report(&mut self, input: Input) {
@@ -663,7 +693,7 @@ async fn last_resort<T: Transport>(link: &mut T, script: &StopScript, clock: &Cl
         for (packet, wait, confirm) in script.packets(first) {
             first = first.wrapping_add(1);
             match tokio::time::timeout(WRITE_WITHIN, link.send(&packet)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a stop could not be written"),
                 Err(_) => tracing::error!("a stop could not be written in time"),
             }

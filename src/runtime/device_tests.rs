@@ -151,9 +151,10 @@ async fn a_busy_link_is_tried_until_the_stop_is_written() {
     bench.behave(Behaviour::Busy);
     bench.lanes.post(UNIT, Generation(1));
     pass(200).await;
-    assert!(bench.wire.lock().unwrap().attempts > 5);
+    let attempts = bench.wire.lock().unwrap().attempts;
+    assert!((4..=6).contains(&attempts), "{attempts} in 200 ms");
     bench.behave(Behaviour::Well);
-    pass(25).await;
+    pass(55).await;
     assert_eq!(bench.written(), ["stop", "stop"]);
 }
 

@@ -10,7 +10,7 @@ use crate::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use crate::model::command::{Command, Generation};
 use crate::model::packet::{Confirm, Endpoint, Packet, Purpose, Received, StopScript, StopStep, WriteKind};
 use crate::model::report::{Report, StopProgress};
-use crate::transport::{LinkError, Transport};
+use crate::transport::{LinkError, Sent, Transport};
 use crate::units::Mono;
 
 pub(crate) const STOP: &[u8] = b"stop";
@@ -54,7 +54,7 @@ impl Transport for FakeLink {
         Ok(())
     }
 
-    async fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
+    async fn send(&mut self, packet: &Packet) -> Result<Sent, LinkError> {
         let behaviour = {
             let mut wire = self.wire.lock().unwrap();
             wire.attempts += 1;
@@ -69,7 +69,7 @@ impl Transport for FakeLink {
             return Err(LinkError::Busy { endpoint: "fake".to_owned() });
         }
         self.wire.lock().unwrap().written.push((self.clock.now(), packet.bytes().to_vec()));
-        Ok(())
+        Ok(Sent::Acknowledged)
     }
 
     async fn receive(&mut self) -> Result<Received, LinkError> {
@@ -92,6 +92,10 @@ pub(crate) struct FakeDriver {
     panics: bool,
     /// Answers every order as a good unit does.
     answers: bool,
+    /// When a refused stop is offered again.
+    again: Option<Mono>,
+    /// Numbers of its stops.
+    stops: Vec<u32>,
 }
 
 impl FakeDriver {
@@ -107,24 +111,29 @@ impl FakeDriver {
         };
         let script = StopScript { steps: vec![step], cycle: Duration::from_millis(100), resync: Vec::new() };
         let (next, generation) = (0, Generation(0));
-        Self { script, next, generation, outcomes: Arc::default(), panics, answers }
+        Self {
+            script,
+            next,
+            generation,
+            outcomes: Arc::default(),
+            panics,
+            answers,
+            again: None,
+            stops: Vec::new(),
+        }
     }
 }
 
 impl Driver for FakeDriver {
     fn advance(&mut self, now: Mono, input: DriverInput<'_>, out: &mut Vec<DriverOutput>) {
+        let newest = self.generation;
         let mut stop = |generation: Generation| {
             self.generation = generation;
             self.next += 1;
-            let bytes = STOP.to_vec();
-            let write = WriteKind::WithoutResponse;
-            out.push(DriverOutput::Send(Packet::lasting(
-                self.next,
-                Endpoint::Serial,
-                bytes,
-                Purpose::Stop,
-                write,
-            )));
+            self.stops.push(self.next);
+            let (bytes, write) = (STOP.to_vec(), WriteKind::WithoutResponse);
+            let packet = Packet::lasting(self.next, Endpoint::Serial, bytes, Purpose::Stop, write);
+            out.push(DriverOutput::Send(packet));
         };
         match input {
             DriverInput::Connected { generation } => stop(generation),
@@ -160,7 +169,14 @@ impl Driver for FakeDriver {
                     after: Duration::ZERO,
                 }));
             }
+            DriverInput::Tick if self.again.is_some_and(|at| at <= now) => {
+                stop(newest);
+                self.again = None;
+            }
             DriverInput::Sent { id, outcome } => {
+                if outcome == SendOutcome::Busy && self.stops.contains(&id) {
+                    self.again = Some(now.saturating_add(Duration::from_millis(50)));
+                }
                 self.outcomes.lock().unwrap().push((id, outcome));
                 if self.answers {
                     out.push(DriverOutput::Report(Report::Stop {
@@ -178,7 +194,7 @@ impl Driver for FakeDriver {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        None
+        self.again
     }
 
     fn stop_script(&self) -> &StopScript {

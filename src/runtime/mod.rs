@@ -88,6 +88,8 @@ pub struct Ended {
     pub faults: Vec<String>,
     /// Units that were let go without a proven stop.
     pub unproven: Vec<DeviceId>,
+    /// The system bus died: this process will not get another, a new one will.
+    pub bus_dead: bool,
 }
 
 /// Why a session could not begin.
@@ -212,7 +214,7 @@ impl Builder {
 impl Supervisor {
     /// Runs until every task has ended. A task that ends unasked stops every unit and closes the session.
     pub async fn run(mut self) -> Ended {
-        let mut ended = Ended { session: None, faults: Vec::new(), unproven: Vec::new() };
+        let mut ended = Ended { session: None, faults: Vec::new(), unproven: Vec::new(), bus_dead: false };
         let mut asked = self.handle.close.subscribe();
         let mut writing = true;
         let mut give_up = None;
@@ -270,7 +272,12 @@ impl Supervisor {
                 ended.unproven.push(id);
                 None
             }
-            DeviceEnd::BusDead => Some(format!("unit {unit}: the system bus is gone")),
+            DeviceEnd::BusDead => {
+                ended.bus_dead = true;
+                Some(format!(
+                    "Unit {unit} cannot be reached: the system bus, which carries Bluetooth, is gone"
+                ))
+            }
             DeviceEnd::Unheard => Some(format!("unit {unit}: nobody took its reports")),
             DeviceEnd::Panicked { proven: true } => Some(format!(
                 "a defect of doseward ended the driver of unit {unit}; the unit has proven its stop"

@@ -103,6 +103,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
     let plan = Plan {
         together: Vec::new(),
         beside: Vec::new(),
+        sessions_per_week: None,
         id: "p".to_owned(),
         title: "P".to_owned(),
         client: ClientCode::new("C-1"),

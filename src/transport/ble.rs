@@ -7,6 +7,7 @@
 //!
 //! Invariants:
 //! - one write at a time, awaited; a write that passed its deadline may still arrive, and says so;
+//! - where a characteristic offers both ways of writing, nothing but a repeated stop waits for a response;
 //! - what a characteristic offers is checked by ourselves after every connection: the library does not;
 //! - after a connection that failed or was given up, the device is disconnected before the next attempt;
 //! - notifications wait in a bounded buffer: the newest stay, the oldest go;
@@ -30,7 +31,7 @@ use uuid::Uuid;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream};
 
-use super::{LinkError, Transport};
+use super::{LinkError, Sent, Transport, Ways};
 use crate::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
 
 /// Longest search for a device that the daemon does not know yet.
@@ -130,6 +131,7 @@ struct Live {
     background: Option<Background>,
     to_read: VecDeque<Characteristic>,
     battery: Option<Characteristic>,
+    ways: Ways,
 }
 
 /// What came of a background call.
@@ -330,6 +332,7 @@ impl Seeker {
             background: None,
             battery: offered.information.iter().find(|known| known.uuid.as_u128() == BATTERY).cloned(),
             to_read: offered.information.into(),
+            ways: Ways::default(),
         })
     }
 
@@ -385,7 +388,7 @@ impl Transport for Ble {
         }
     }
 
-    async fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
+    async fn send(&mut self, packet: &Packet) -> Result<Sent, LinkError> {
         let Some(live) = &mut self.link else {
             return Err(self.not_connected());
         };
@@ -477,7 +480,7 @@ const fn flag(kind: WriteKind) -> CharPropFlags {
 }
 
 impl Live {
-    async fn write(&mut self, packet: &Packet) -> Result<(), LinkError> {
+    async fn write(&mut self, packet: &Packet) -> Result<Sent, LinkError> {
         let Endpoint::Characteristic(uuid) = packet.endpoint() else {
             return Err(self.unexpected("it has no serial stream".to_owned()));
         };
@@ -488,13 +491,16 @@ impl Live {
             let reason = format!("a frame of {} bytes is longer than {FRAME_MAX}", packet.bytes().len());
             return Err(LinkError::Refused { endpoint: self.address.clone(), reason });
         }
-        let wanted = flag(packet.write());
-        let with_response = if target.properties.contains(wanted) {
-            packet.write() == WriteKind::WithResponse
-        } else {
-            packet.write() == WriteKind::WithoutResponse
+        let offers = |kind| target.properties.contains(flag(kind));
+        let way = match (offers(WriteKind::WithResponse), offers(WriteKind::WithoutResponse)) {
+            (true, true) => self.ways.choose(packet),
+            (_, false) => WriteKind::WithResponse,
+            (false, true) => WriteKind::WithoutResponse,
         };
-        let kind = if with_response { WriteType::WithResponse } else { WriteType::WithoutResponse };
+        let (kind, sent) = match way {
+            WriteKind::WithResponse => (WriteType::WithResponse, Sent::Acknowledged),
+            WriteKind::WithoutResponse => (WriteType::WithoutResponse, Sent::Handed),
+        };
         let within = if packet.purpose() == Purpose::Query { QUERY_WITHIN } else { WRITE_WITHIN };
         let peripheral = self.peripheral.clone();
         let address = self.address.clone();
@@ -504,7 +510,7 @@ impl Live {
             // What arrives meanwhile is taken off the library's unbounded queue.
             tokio::select! {
                 biased;
-                written = &mut write => return written,
+                written = &mut write => return written.map(|()| sent),
                 Some(value) = self.notifications.next() => self.keep(value),
             }
         }

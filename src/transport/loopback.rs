@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{LinkError, Transport};
+use super::{LinkError, Sent, Transport, Ways};
 use crate::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
 
 /// Longest wait for a connection, as on Bluetooth.
@@ -25,7 +25,8 @@ const QUEUE: usize = 256;
 /// Makes the two ends. `name` is shown in errors.
 pub fn pair(name: &str) -> (Loopback, FarEnd) {
     let (to_far, from_host) = mpsc::channel(QUEUE);
-    (Loopback { name: name.to_owned(), to_far, incoming: None }, FarEnd { from_host, to_host: None })
+    let host = Loopback { name: name.to_owned(), to_far, incoming: None, both: false, ways: Ways::default() };
+    (host, FarEnd { from_host, to_host: None })
 }
 
 /// The host's end.
@@ -34,6 +35,9 @@ pub struct Loopback {
     name: String,
     to_far: mpsc::Sender<Host>,
     incoming: Option<mpsc::Receiver<Received>>,
+    /// The unit's characteristics offer both ways of writing.
+    both: bool,
+    ways: Ways,
 }
 
 /// The unit's end.
@@ -133,6 +137,13 @@ impl Answer {
 }
 
 impl Loopback {
+    /// Lets the unit's characteristics offer both ways of writing; otherwise they offer what each packet asks for.
+    #[must_use]
+    pub fn offering_both(mut self) -> Self {
+        self.both = true;
+        self
+    }
+
     fn gone(&self) -> LinkError {
         LinkError::Gone { endpoint: self.name.clone() }
     }
@@ -163,7 +174,7 @@ impl Transport for Loopback {
         }
     }
 
-    async fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
+    async fn send(&mut self, packet: &Packet) -> Result<Sent, LinkError> {
         let Some(incoming) = &self.incoming else {
             return Err(self.not_connected());
         };
@@ -174,7 +185,8 @@ impl Transport for Loopback {
             Endpoint::Serial => (false, true),
             Endpoint::Characteristic(_) => (true, packet.purpose() == Purpose::Query),
         };
-        let waits = radio && packet.write() == WriteKind::WithResponse;
+        let way = if self.both { self.ways.choose(packet) } else { packet.write() };
+        let waits = radio && way == WriteKind::WithResponse;
         let (reply, answered) = oneshot::channel();
         let write = Host::Write { endpoint: packet.endpoint(), bytes: packet.bytes().to_vec(), reply, waits };
         let within = if short { SHORT_WRITE_WITHIN } else { WRITE_WITHIN };
@@ -183,7 +195,8 @@ impl Transport for Loopback {
             answered.await.map_err(|_| self.gone())
         });
         match written.await {
-            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(true)) if radio && !waits => Ok(Sent::Handed),
+            Ok(Ok(true)) => Ok(Sent::Acknowledged),
             Ok(Ok(false)) => Err(LinkError::Busy { endpoint: self.name.clone() }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(self.late(within)),

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_serial::{ClearBuffer, ErrorKind, SerialPort, SerialPortBuilderExt, SerialStream};
 pub use tokio_serial::{FlowControl, Parity, StopBits};
 
-use super::{LinkError, Transport};
+use super::{LinkError, Sent, Transport};
 use crate::model::packet::{Endpoint, Packet, Received};
 
 /// Longest time for one write (design 4: 250 ms is also the longest life of a packet that may give output).
@@ -137,13 +137,13 @@ impl Transport for Serial {
         Ok(())
     }
 
-    async fn send(&mut self, packet: &Packet) -> Result<(), LinkError> {
+    async fn send(&mut self, packet: &Packet) -> Result<Sent, LinkError> {
         let endpoint = self.endpoint();
         let Some(port) = &mut self.port else {
             return Err(LinkError::NotConnected { endpoint });
         };
         match timeout(WRITE_WITHIN, port.write_all(packet.bytes())).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) => Ok(Sent::Acknowledged),
             Ok(Err(error)) => Err(self.failed(error)),
             Err(_) => {
                 self.close();

@@ -11,8 +11,10 @@ use crate::alarm::Cause;
 use crate::certify::inputs::{KINDS, STATES};
 use crate::certify::person::actor;
 use crate::certify::plans::pick;
-use crate::governor::{Act, AlarmOutput, Entry, Input, RecordHealth, Seq};
+use crate::governor::{Act, AlarmOutput, Entry, Input, RecordHealth, Resolution, Seq};
+use crate::model::budget::DoseRef;
 use crate::model::command::{CommandId, Epoch, Generation, Intensity};
+use crate::model::dose::DoseId;
 use crate::model::plan::Step;
 use crate::model::report::{EpochEnd, Identity, OwnButton, Report, StopProgress};
 use crate::model::session::{Discomfort, StopReason};
@@ -46,7 +48,7 @@ impl Probes {
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
         for _ in 0..GOALS {
-            let kind = usize::try_from(random.below(54)).unwrap_or(0);
+            let kind = usize::try_from(random.below(56)).unwrap_or(0);
             // One unit in two sessions is found unusable: it stays so.
             if kind != UNUSABLE
                 && kind != LOCKED_OUT
@@ -146,7 +148,7 @@ impl World<'_> {
         };
         self.say(|| format!("PROBE {} for step {}", KINDS.get(kind).copied().unwrap_or(""), planned.number));
         match kind {
-            1..=15 | 51 => self.give_request(kind, &planned),
+            1..=15 | 51 | 54 | 55 => self.give_request(kind, &planned),
             16 => self.input(Input::Stop { by: actor(), reason: StopReason::EmergencyStop }),
             17..=37 | 52 | 53 => self.give_report(kind, &planned),
             38 | 39 => {
@@ -224,6 +226,18 @@ impl World<'_> {
             }
             14 => Act::AcknowledgeAlarms,
             51 => Act::ClientLess { step },
+            54 => Act::SensationReturned { step },
+            55 => {
+                let open = self
+                    .governor
+                    .snapshot(self.now)
+                    .unresolved
+                    .first()
+                    .map(|open| (open.of.clone(), open.on));
+                let unknown = DoseRef { session: None, dose: DoseId(u64::MAX) };
+                let (of, shown) = open.unwrap_or((unknown, (Duration::ZERO, Duration::ZERO)));
+                Act::Resolve(Resolution { of, shown, gave: shown.1, reason: "seen to run on".to_owned() })
+            }
             _ => Act::Present,
         };
         self.act(act);

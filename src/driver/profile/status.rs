@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::stopping::StopKind;
-use super::{MOTOR, Phase, ProfileDriver, QUERY_TIMEOUT, REPLY_LOST};
+use super::{MOTOR, Phase, ProfileDriver, QUERY_TIMEOUT, REPLY_LOST, UnprovenSet};
 use crate::driver::DriverOutput;
 use crate::model::packet::{Endpoint, Received};
 use crate::model::profile::frame::{Reply, dotted};
@@ -217,7 +217,7 @@ impl ProfileDriver {
         if !running {
             self.begin_epoch(query, out);
         }
-        self.compare(now, running, speed, out);
+        self.compare(now, running, (speed, query), out);
     }
 
     fn begin_epoch(&mut self, query: Option<u32>, out: &mut Vec<DriverOutput>) {
@@ -231,7 +231,13 @@ impl ProfileDriver {
         }
     }
 
-    fn compare(&mut self, now: Mono, running: bool, speed: Option<u16>, out: &mut Vec<DriverOutput>) {
+    fn compare(
+        &mut self,
+        now: Mono,
+        running: bool,
+        (speed, query): (Option<u16>, Option<u32>),
+        out: &mut Vec<DriverOutput>,
+    ) {
         let commanded = self.history.commanded();
         match (commanded > 0, running) {
             (false, false) => {}
@@ -251,7 +257,7 @@ impl ProfileDriver {
                 if let Some(speed) = speed
                     && !self.set_by_hand(now, commanded, speed, out)
                 {
-                    self.compare_speed(now, commanded, speed, out);
+                    self.compare_speed(now, commanded, (speed, query), out);
                 }
             }
         }
@@ -287,7 +293,13 @@ impl ProfileDriver {
         true
     }
 
-    fn compare_speed(&mut self, now: Mono, commanded: u16, speed: u16, out: &mut Vec<DriverOutput>) {
+    fn compare_speed(
+        &mut self,
+        now: Mono,
+        commanded: u16,
+        (speed, query): (u16, Option<u32>),
+        out: &mut Vec<DriverOutput>,
+    ) {
         let told = u32::from(self.history.highest(now));
         let above = u32::from(speed).saturating_mul(10) > told.saturating_mul(11);
         if above || speed > self.profile.max_of(self.variant.as_ref()) {
@@ -298,9 +310,14 @@ impl ProfileDriver {
             return;
         }
         let below = u32::from(speed).saturating_mul(10) < u32::from(commanded).saturating_mul(9);
+        // A motor on its way, or under load, is slower than its setpoint: asked after the write it still says that
+        // the unit runs by our word, and not above it.
+        let after = self.unproven_set.is_some_and(|set| query.is_some_and(|query| query > set.packet));
+        if !below || after {
+            self.agree(out);
+        }
         if !below {
             self.history.low_since = None;
-            self.agree(out);
             return;
         }
         let since = *self.history.low_since.get_or_insert(now);
@@ -313,7 +330,7 @@ impl ProfileDriver {
 
     /// A status that agrees acknowledges a write that had no answer of its own.
     fn agree(&mut self, out: &mut Vec<DriverOutput>) {
-        if let Some((id, _)) = self.unproven_set.take() {
+        if let Some(UnprovenSet { id, .. }) = self.unproven_set.take() {
             out.push(DriverOutput::Report(Report::Acknowledged { id }));
         }
     }

@@ -208,7 +208,7 @@ impl ProfileDriver {
                 }
                 return;
             }
-            SendOutcome::Written => {
+            SendOutcome::Written | SendOutcome::Handed => {
                 if stop.newest.is_some_and(|(_, newest, _)| newest == index) && id >= stop.run {
                     stop.written = Some(index);
                 }

@@ -854,7 +854,7 @@ impl ScienceMode {
         if let Some(stop) = &mut self.stop {
             let ours = id.wrapping_sub(stop.first_packet) < u32::MAX / 2;
             match outcome {
-                SendOutcome::Written if ours && !stop.written => {
+                SendOutcome::Written | SendOutcome::Handed if ours && !stop.written => {
                     stop.written = true;
                     report(out, stop_report(stop, StopProgress::Written, now));
                 }
@@ -862,7 +862,11 @@ impl ScienceMode {
                     stop.tries = stop.tries.saturating_sub(1);
                     stop.next = now.saturating_add(BUSY_PAUSE);
                 }
-                SendOutcome::Written | SendOutcome::Late | SendOutcome::Unknown | SendOutcome::Busy => {}
+                SendOutcome::Written
+                | SendOutcome::Handed
+                | SendOutcome::Late
+                | SendOutcome::Unknown
+                | SendOutcome::Busy => {}
             }
             return;
         }
@@ -870,7 +874,7 @@ impl ScienceMode {
             return;
         };
         match outcome {
-            SendOutcome::Written => self.pending = Some(pending),
+            SendOutcome::Written | SendOutcome::Handed => self.pending = Some(pending),
             SendOutcome::Unknown => self.unanswered(pending, out),
             SendOutcome::Late | SendOutcome::Busy => {
                 self.hold_until = now.saturating_add(BUSY_PAUSE);
