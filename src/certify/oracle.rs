@@ -438,6 +438,7 @@ impl Oracle {
                 }
             }
             Entry::Comfort { step, score, .. } if score.score() >= 7 => self.discomfort(now, *step),
+            Entry::Acted { step, what: "less", .. } => self.discomfort(now, *step),
             Entry::Stopped { step, .. } | Entry::Held { step, .. } => self.step_over(now, *step),
             Entry::StopAll { generation, .. } => self.latch = *generation,
             Entry::StatedStopped { device, .. } => self.proven(*device, self.latch),
