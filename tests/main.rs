@@ -25,6 +25,7 @@ mod hazards;
 mod laws;
 mod limits;
 mod model;
+mod people;
 mod protocol_files;
 mod real_transport;
 mod record;
