@@ -17,9 +17,7 @@ use super::person::{Gesture, Person, actor};
 use super::plans::{self, Made};
 use super::{Course, Options};
 use crate::clock::Clock;
-use crate::governor::{
-    Act, AlarmOutput, Entry, Input, RecordHealth, Request, RequestId, Seq, Settings, Version,
-};
+use crate::governor::{Act, Entry, Input, RecordHealth, Request, RequestId, Seq, Settings, Version};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
 use crate::model::session::{SessionId, StopReason};
@@ -28,6 +26,7 @@ use crate::record::journal::Journal;
 use crate::record::verify;
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::{RecordFault, Recorder, Writing};
+use crate::runtime::sounder::Voice;
 use crate::runtime::{Builder, Parts, Supervisor};
 use crate::sim::Seeded;
 use crate::transport::loopback;
@@ -400,7 +399,8 @@ impl Day<'_> {
             writing: Writing::InLine,
             guard: present,
             clock_sane: true,
-            alarm_output: AlarmOutput::Logged,
+            voice: Voice::log(),
+            locked: Vec::new(),
         };
         let (session, supervisor) = builder.start(parts).map_err(|error| error.to_string())?;
         let mut shared = lock(&self.common);
