@@ -71,6 +71,11 @@ impl Clock {
     }
 }
 
+/// Returns the time that all processors have spent on this process. For figures, never for a decision.
+pub fn processors() -> Duration {
+    Duration::from_micros(micros(rustix::time::ClockId::ProcessCPUTime))
+}
+
 fn asleep() -> Duration {
     let boot = micros(rustix::time::ClockId::Boottime);
     let awake = micros(rustix::time::ClockId::Monotonic);

@@ -4,6 +4,7 @@
 
 mod alarm;
 mod autopilot;
+mod certify;
 mod check;
 mod control;
 mod daemon;

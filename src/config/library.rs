@@ -156,7 +156,7 @@ pub fn digest(text: &str) -> String {
     })
 }
 
-fn built_in(name: &str, text: &'static str) -> Source {
+pub(crate) fn built_in(name: &str, text: &'static str) -> Source {
     Source { path: Path::new("built-in").join(name), text: Arc::from(text) }
 }
 
