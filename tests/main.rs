@@ -24,6 +24,7 @@ mod guard;
 mod hazards;
 mod laws;
 mod limits;
+mod people;
 mod protocol_files;
 mod real_transport;
 mod record;

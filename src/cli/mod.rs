@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 3 bad file, 4 record damaged, 5 the system bus is gone: start it again.
 
+mod alarm;
 mod autopilot;
 mod check;
 mod control;
@@ -34,6 +35,8 @@ enum Verb {
     Run(run::Run),
     /// Check plans and every file they rest on, without touching a device
     Check(check::Check),
+    /// Test what sounds the alarms of this box
+    Alarm(alarm::Alarm),
     /// Read, verify and export the session record
     Record(record::Record),
     /// Stop every unit at once, from any shell; needs no login
@@ -80,6 +83,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.verb {
         Verb::Run(run) => run.run(),
         Verb::Check(check) => check.run(),
+        Verb::Alarm(alarm) => alarm.run(),
         Verb::Record(record) => record.run(),
         Verb::Stop(stop) => stop.run(),
         Verb::Status(status) => status.run(),
