@@ -381,7 +381,10 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     let mut killed = room.run();
     killed.hears("| running |");
     std::thread::sleep(Duration::from_secs(3));
+    // The guard too: nobody is left to stop the unit, or to say when it stopped.
+    killed.signal("-STOP");
     signal(killed.daemon(), "-KILL");
+    killed.signal("-KILL");
     killed.over();
     let record = room.path("data").join("rehearsal");
     let clock = doseward::clock::Clock::start();

@@ -256,8 +256,9 @@ impl Trial {
             }
             Act::GuardKilled => send(guard, Signal::KILL),
             Act::BothKilled => {
-                send(guard, Signal::KILL);
+                send(guard, Signal::STOP);
                 send(daemon, Signal::KILL);
+                send(guard, Signal::KILL);
             }
         }
         if self.is_short() {
