@@ -8,7 +8,7 @@ use doseward::governor::{Act, Entry, Input, Output, Verdict};
 use doseward::model::command::Command;
 use doseward::model::plan::Plan;
 use doseward::model::session::Discomfort;
-use doseward::units::Mono;
+use doseward::units::{Mono, RawForce};
 use proptest::prelude::*;
 
 use crate::support::bench::Bench;
@@ -32,9 +32,11 @@ fn walk(bench: &mut Bench, ops: &[Op]) -> Reached {
 /// SR-05, SR-06, SR-07, SR-18, H-01, H-11: laws 1 to 8 in every run of 5 to 40 random commands, whatever happens.
 #[test]
 fn laws_1_to_8_sr_05_sr_06_sr_07_sr_18_hold_in_every_run() {
-    let commands = || (any::<bool>(), proptest::collection::vec(anything(), 5..=40));
-    let reached = walks(cases(), commands, |(modes, ops)| {
-        let (plan, spent) = budgeted();
+    let commands = || (any::<bool>(), any::<bool>(), proptest::collection::vec(anything(), 5..=40));
+    let reached = walks(cases(), commands, |(modes, by_hand, ops)| {
+        let (mut plan, spent) = budgeted();
+        plan.steps[2].start_at_device = by_hand;
+        plan.steps[2].force_max = Some(RawForce::from_raw(100));
         let mut bench = if modes { Bench::ready(two_modes()) } else { Bench::after(plan, spent) };
         walk(&mut bench, &ops)
     });

@@ -25,6 +25,7 @@ mod hazards;
 mod interlocks;
 mod laws;
 mod limits;
+mod people;
 mod protocol_files;
 mod real_transport;
 mod record;
