@@ -7,7 +7,7 @@ use doseward::governor::{Act, AlarmOutput, Input, RecordHealth};
 use doseward::model::command::{Channel, CommandId, Generation, Intensity};
 use doseward::model::plan::ClientCode;
 use doseward::model::report::{EpochEnd, Identity, OwnButton, Report};
-use doseward::model::session::Discomfort;
+use doseward::model::session::{Actor, Discomfort};
 use doseward::units::RawForce;
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed, TestRunner};
@@ -29,6 +29,7 @@ pub enum Op {
     Comfort(u8, u8),
     TooMuch(u8),
     ClientLess(u8),
+    Force(u32),
     AlarmOutput(AlarmOutput),
     OperatorLimit(u8, Option<u32>),
     StopAll,
@@ -100,8 +101,9 @@ pub fn anything() -> impl Strategy<Value = Op> {
         2 => (0usize..2).prop_map(|device| Op::Silent(device, false)),
         2 => (0usize..2).prop_map(|device| Op::Deaf(device, false)),
         1 => Just(Op::LeadOff),
-        2 => (0usize..2, 0u8..17).prop_map(|(device, what)| Op::Report(device, what)),
+        2 => (0usize..2, 0u8..16).prop_map(|(device, what)| Op::Report(device, what)),
         1 => (0u8..5).prop_map(Op::Button),
+        1 => (0u32..200).prop_map(Op::Force),
         1 => Just(Op::Suspended),
         1 => any::<bool>().prop_map(Op::ReadBack),
         2 => Just(Op::ReadBack(true)),
@@ -162,7 +164,12 @@ pub fn act(bench: &mut Bench, op: &Op) {
             bench.act(Act::Comfort { step, score });
         }
         Op::TooMuch(step) => drop(bench.act(Act::TooMuch { step })),
-        Op::ClientLess(step) => drop(bench.act(Act::ClientLess { step })),
+        Op::ClientLess(step) => drop(bench.act_by(Actor::client("hand switch"), Act::ClientLess { step })),
+        Op::Force(force) => {
+            if !bench.units[1].down && !bench.units[1].silent {
+                bench.tell(1, Report::Force(RawForce::from_raw(force)));
+            }
+        }
         Op::AlarmOutput(heard) => drop(bench.input(Input::AlarmOutput(heard))),
         Op::OperatorLimit(step, limit) => {
             let limit = limit.map(|permille| intensity(bench, step, permille));
@@ -238,7 +245,6 @@ fn report(bench: &mut Bench, device: usize, what: u8) {
         12 => Report::Clamped { asked: raw(2_500), sent: raw(2_400) },
         13 => Report::Unintelligible { why: "a checksum" },
         14 => Report::Battery(20),
-        15 => Report::Force(RawForce::from_raw(90)),
         _ => Report::Identity(Identity::default()),
     };
     bench.tell(device, report);
@@ -248,10 +254,10 @@ fn report(bench: &mut Bench, device: usize, what: u8) {
 fn button(bench: &mut Bench, which: u8) {
     let levels =
         matches!(bench.governor.plan().steps.last().map(|step| step.target), Some(Intensity::Level(_)));
-    let [started, raised, changed, lowered] = if levels {
-        [level(2), level(4), level(3), level(1)]
+    let [started, raised, lowered, changed] = if levels {
+        [level(2), level(4), level(1), level(2)]
     } else {
-        [raw(1_500), raw(2_600), raw(2_000), raw(1_000)]
+        [raw(1_500), raw(2_600), raw(1_000), raw(2_000)]
     };
     let button = match which {
         0 => OwnButton::Stopped,
