@@ -23,6 +23,7 @@ mod faults;
 mod hazards;
 mod laws;
 mod limits;
+mod people;
 mod protocol_files;
 mod real_transport;
 mod record;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::watch;
 
+use crate::alarm::Cause;
 use crate::cli::autopilot::Autopilot;
 use crate::cli::elsewhere::Elsewhere;
 use crate::cli::keys::Keyboard;
@@ -26,6 +27,7 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
+use crate::record::daily::Locked;
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::spent::Asked;
@@ -34,6 +36,7 @@ use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
+use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
 use crate::runtime::{self, Builder, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
@@ -73,6 +76,10 @@ struct Begun {
     session: SessionId,
     clock_sane: bool,
     spent: Spent,
+    /// Newest wall time of the record before this session.
+    newest: Option<jiff::Timestamp>,
+    /// Units that an earlier session locked.
+    locked: Vec<(DeviceId, Cause, Duration)>,
 }
 
 impl Daemon {
@@ -176,7 +183,8 @@ impl Daemon {
         head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        Ok(Begun { journal, session, clock_sane, spent })
+        let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
+        Ok(Begun { journal, session, clock_sane, spent, newest, locked })
     }
 
     /// Returns what the client already got: by the record, and as declared.
@@ -242,6 +250,7 @@ impl Daemon {
         listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
+        let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
             settings: Settings { spent: begun.spent, ..Settings::with_lease(loaded.daemon.lease) },
@@ -249,12 +258,36 @@ impl Daemon {
             writing: Writing::Thread,
             guard: guard.clone(),
             clock_sane: begun.clock_sane,
-            // This version drives simulated units only: alarms go to the log.
-            alarm_output: AlarmOutput::Logged,
+            voice,
+            locked: begun.locked,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.lanes().clone());
         Ok((handle, supervisor, guard))
+    }
+
+    /// Returns what sounds the alarms. A rehearsal uses the player when it was tested today, else the log.
+    fn voice(&self, player: Option<Vec<String>>, newest: Option<jiff::Timestamp>) -> Result<Voice, String> {
+        let zone = jiff::tz::TimeZone::system();
+        // Tests are kept with the real sessions; a rehearsal's store lies inside that.
+        let store = if self.simulated { self.data.parent().unwrap_or(&self.data) } else { &self.data };
+        let heard = |player: &[String]| {
+            // Where no record can be read, nobody is on record as having heard it.
+            let reader = Reader::open(store).ok()?;
+            reader.alarm_heard(&player.join(" "), &zone).ok().flatten()
+        };
+        let day = player.as_deref().and_then(heard);
+        let tested = Tested::Heard { day, newest, zone: zone.clone() };
+        let is_heard = tested.at(Clock::start().wall()) == AlarmOutput::Heard;
+        match player {
+            Some(player) if is_heard || !self.simulated => {
+                let player =
+                    Player::new(player, &self.data).map_err(|error| format!("{}.", chain(&error)))?;
+                Ok(Voice { sounder: Box::new(player), tested })
+            }
+            Some(_) | None if self.simulated => Ok(Voice::log()),
+            Some(_) | None => Ok(Voice { sounder: Box::new(LogSounder), tested }),
+        }
     }
 
     async fn operate(
@@ -315,6 +348,15 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Returns which units of the plan are locked yet.
+fn locked(locked: &[Locked], plan: &Plan) -> Vec<(DeviceId, Cause, Duration)> {
+    let of_plan = |unit: &Locked| {
+        let at = plan.devices.iter().position(|planned| planned.label == unit.label)?;
+        Some((DeviceId(u8::try_from(at).ok()?), unit.cause, unit.left))
+    };
+    locked.iter().filter_map(of_plan).collect()
 }
 
 /// Says how the session ended; what a person must do now comes last.

@@ -185,7 +185,7 @@ pub(crate) mod tests {
     use crate::model::session::{Discomfort, StopReason};
 
     const NOW: Mono = Mono::from_micros(60_000_000);
-    const LOWERING: &str = " sS-hnxmq789t";
+    const LOWERING: &str = " sSc-hnxmlq789t";
 
     /// Returns the sample plan.
     pub(crate) fn plan() -> Plan {
@@ -288,7 +288,7 @@ pub(crate) mod tests {
             let expected = match (score.and_then(Discomfort::new), key) {
                 (Some(score), _) => Reply::Ask(Act::Comfort { step: 1, score }, Some(arm.clone())),
                 (None, '\n' | '\r') => Reply::Ask(arm.clone(), None),
-                (None, ' ' | 's' | 'S') => Reply::Key(None),
+                (None, ' ' | 's' | 'S' | 'c') => Reply::Key(None),
                 (None, _) => Reply::Key(Some("Not armed.")),
             };
             assert_eq!(Prompt::Before { step: 1 }.reply(key, &shown, NOW), expected, "{key:?}");

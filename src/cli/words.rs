@@ -18,6 +18,7 @@ use crate::units::Mono;
 /// What the keys do, and what the surest stop is.
 pub(crate) const HELP: &str = "\
  + more   - less   h hold   r resume   space or s STOP ALL   n finish, then next   x stop this step
+ l the client says less   c the client says stop (stops all)
  0-9 discomfort, t is ten   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
  w sensation is back after TENS   u resolve what is uncertain
  k alarms seen   o other step of the pair   q end the session (stops first)   ? this help
@@ -42,6 +43,9 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
         0 => {}
         1 => line.push_str("1 alarm | "),
         count => append(&mut line, format_args!("{count} alarms | ")),
+    }
+    if let Some(paused) = snapshot.sounding.paused {
+        append(&mut line, format_args!("sound paused {} s | ", paused.as_secs()));
     }
     let view = snapshot.steps.iter().find(|view| view.number == number);
     let step = plan.steps.iter().find(|step| step.number == number);

@@ -178,10 +178,15 @@ impl Bench {
 
     /// A person asks for something; returns the request's number.
     pub fn act(&mut self, act: Act) -> RequestId {
+        self.act_by(actor(), act)
+    }
+
+    /// As `act`, by somebody else.
+    pub fn act_by(&mut self, by: Actor, act: Act) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         let seen = self.governor.snapshot(self.now).version;
-        self.input(Input::Request(Request { id, by: actor(), seen, act }));
+        self.input(Input::Request(Request { id, by, seen, act }));
         id
     }
 
