@@ -366,6 +366,8 @@ fn sr_12_a_second_session_on_the_same_day_has_only_the_rest_of_the_area() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("today's time on this area is used up (0:10, limit of the plan)"), "{said}");
     assert!(note.contains("time on this area used up"), "{note}");
+    assert!(note.contains("TENS on calf right: 0:10 of 0:10 used (limit of the plan)."), "{note}");
+    assert!(note.contains("TENS in all: 0:10 of 2:00:00 used (limit of the ceiling)."), "{note}");
     let (code, _, said) = room.run().over();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("Not now: today's time on this area is used up: 0:10"), "{said}");

@@ -555,7 +555,8 @@ fn spent_at(reader: &Reader, client: &str, wall: &str, monotonic: Option<(&str, 
     let (boot, monotonic_us) = monotonic.map_or((None, 0), |(boot, us)| (Some(boot), us));
     let wall = wall.parse().unwrap();
     let (plan_id, simulated) = ("knee-01", true);
-    let asked = Asked { client: &client, plan_id, simulated, zone: &zone, wall, monotonic_us, boot };
+    let asked =
+        Asked { client: &client, plan_id, until: None, simulated, zone: &zone, wall, monotonic_us, boot };
     reader.spent(&asked).unwrap()
 }
 

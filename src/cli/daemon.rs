@@ -21,7 +21,7 @@ use crate::cli::run::DRIVES_ONLY_SIMULATED;
 use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
-use crate::governor::{AlarmOutput, Settings};
+use crate::governor::{AlarmOutput, Settings, limits};
 use crate::guard;
 use crate::guard::journal::{Stopped, TakeOver};
 use crate::guard::link::Way;
@@ -185,11 +185,14 @@ impl Daemon {
         let software = concat!("doseward ", env!("CARGO_PKG_VERSION")).to_owned();
         let mut files = loaded.files.iter();
         let plan_digest = files.next().map(|(_, digest)| digest.clone()).unwrap_or_default();
-        let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
+        let spent = self.spent(&loaded.plan, &journal, clock)?;
+        // The record says what governs: at a first visit that is the low cap.
+        let mut plan = loaded.plan.clone();
+        limits::first_visit(&mut plan.steps, &spent.known);
+        let mut head = SessionHead::new(session.clone(), &plan, plan_digest, software, self.simulated);
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
         head.boot = boot();
-        let spent = self.spent(&loaded.plan, &journal, clock)?;
         journal.begin(&head, stamp)?;
         journal.commit()?;
         let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
@@ -202,6 +205,7 @@ impl Daemon {
         let mut spent = journal.reader()?.spent(&Asked {
             client: &plan.client,
             plan_id: &plan.id,
+            until: None,
             simulated: self.simulated,
             zone: &zone,
             wall: clock.wall(),
