@@ -183,10 +183,16 @@ impl Daemon {
             ));
         }
         let library = Library::open(self.config_dir.as_deref());
+        // A record that cannot be read is named when the session begins; the order of stop frames is only a hint.
+        let learnt = |label: &str, profile: &str| {
+            let reader = Reader::open(&self.data).ok()?;
+            reader.learnt_stop(label, profile).ok()?
+        };
         let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
         for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
             if let Some(place) = place(&planned.label) {
-                add_device(&mut builder, &library, (planned, source), &place.endpoint)?;
+                let learnt = learnt(&planned.label, &planned.profile);
+                add_device(&mut builder, &library, (planned, source), (&place.endpoint, learnt))?;
             }
         }
         Ok(builder)
