@@ -638,6 +638,8 @@ impl ProfileDriver {
             out.push(DriverOutput::Report(Report::Acknowledged { id }));
         } else {
             self.unproven_set = Some(UnprovenSet { id, packet, due: now.saturating_add(WRITE_TIMEOUT) });
+            // The status proves it: ask as soon as the gap allows, not when the next renewal comes.
+            self.poll_wanted |= self.profile.poll.is_some() && self.exposed();
         }
     }
 
