@@ -351,3 +351,76 @@ fn sr_25_a_pair_of_the_plan_runs_at_the_same_time_and_its_distance_is_on_record(
     let at_once = of(0).any(|one| of(1).any(|other| one.from < other.until && other.from < one.until));
     assert!(at_once, "both gave output at one time");
 }
+
+/// SR-12, SR-13, SR-43: what an earlier session gave, also one that was killed, leaves only the rest of the day's time on the
+/// area; an uncertain dose counts at its longest until a person resolves it.
+#[test]
+fn sr_12_a_second_session_on_the_same_day_has_only_the_rest_of_the_area() {
+    let room = Room::new(6);
+    let plan = std::fs::read_to_string(room.path("plan.toml")).unwrap();
+    std::fs::write(room.path("plan.toml"), plan + "limits = { area_time = \"10 s\" }\n").unwrap();
+    let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(0), "{said}");
+    let (code, note, said) = room.run().over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("today's time on this area is used up (0:10, limit of the plan)"), "{said}");
+    assert!(note.contains("time on this area used up"), "{note}");
+    let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Not now: today's time on this area is used up: 0:10"), "{said}");
+    assert!(on_area(&room) <= 10.0 && on_area(&room) > 8.5, "{} s in three sessions", on_area(&room));
+}
+
+/// The same over a kill: the uncertain dose uses the day up; resolved at its shortest, the rest is there again.
+#[test]
+fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
+    let room = Room::new(8);
+    let plan = std::fs::read_to_string(room.path("plan.toml")).unwrap();
+    std::fs::write(room.path("plan.toml"), plan + "limits = { area_time = \"10 s\" }\n").unwrap();
+    let mut killed = room.run();
+    killed.hears("| running |");
+    std::thread::sleep(Duration::from_secs(3));
+    signal(killed.daemon(), "-KILL");
+    killed.over();
+    let record = room.path("data").join("rehearsal");
+    let clock = doseward::clock::Clock::start();
+    let mut journal = doseward::record::journal::Journal::open(&record).unwrap();
+    let stamp = doseward::record::entry::Stamp { mono: clock.now(), wall: clock.wall() };
+    journal.recover(stamp).unwrap();
+    drop(journal);
+    let listed = printed(&room.record(&["open-doses"]));
+    let words: Vec<&str> = listed.split_whitespace().collect();
+    let after = |word: &str| {
+        let at = words.iter().position(|found| *found == word).expect(&listed);
+        words[at + 1].trim_end_matches(',').to_owned()
+    };
+    let (session, dose) = (words[0], after("dose"));
+    let shown = format!("{} s", words[words.iter().position(|word| *word == "most").expect(&listed) + 1]);
+    let resolve = |shown: &str, more: &[&str]| {
+        let mut arguments = vec!["resolve", session, dose.as_str(), "--shown", shown, "--by", "T-01"];
+        arguments.extend(more);
+        room.record(&arguments)
+    };
+    let stale = resolve("1 s", &["--gave", "1 s", "--reason", "seen to stop"]);
+    assert_eq!(stale.status.code(), Some(1), "{}", crate::support::process::said(&stale));
+    let none = resolve(&shown, &["--gave", "4 s", "--reason", " "]);
+    assert_eq!(none.status.code(), Some(2), "{}", crate::support::process::said(&none));
+    let done = resolve(&shown, &["--gave", "4 s", "--reason", "the leads were pulled"]);
+    assert_eq!(done.status.code(), Some(0), "{}", crate::support::process::said(&done));
+    assert_eq!(printed(&room.record(&["open-doses"])), "");
+    let note = printed(&room.record(&["show", session]));
+    let note = note.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(note.contains("Resolved by T-01") && note.contains("the leads were pulled"), "{note}");
+    let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("today's time on this area is used up (0:10, limit of the plan)"), "{said}");
+    assert_eq!(room.record(&["verify"]).status.code(), Some(0));
+}
+
+/// Returns what counts on all areas in all sessions of a room, seconds.
+fn on_area(room: &Room) -> f64 {
+    let reader = Reader::open(&room.path("data").join("rehearsal")).unwrap();
+    let sessions = reader.sessions().unwrap();
+    let doses = sessions.iter().flat_map(|session| reader.doses(&session.session).unwrap());
+    doses.map(|dose| dose.counted_us() as f64 / 1e6).sum()
+}

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use doseward::governor::{Act, Entry, Input, Output, RecordHealth, Verdict};
 use doseward::model::command::{Command, DeviceId, Generation, Intensity};
-use doseward::model::report::OwnButton;
-use doseward::model::session::Discomfort;
-use doseward::units::{Mono, RawSpeed};
+use doseward::model::report::{OwnButton, Report};
+use doseward::model::session::{Actor, Discomfort};
+use doseward::units::{Mono, RawForce, RawSpeed};
 use proptest::prelude::*;
 use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use crate::support::bench::Bench;
 use crate::support::laws::{Reached, check_log, law_7, most};
-use crate::support::plans::{microamps, milliamps, raw, three_steps};
+use crate::support::plans::{budgeted, microamps, milliamps, raw, three_steps};
 
 /// One thing that happens on the bench.
 #[derive(Clone, Debug)]
@@ -47,6 +47,9 @@ enum Op {
     Suspended,
     ReadBack(bool),
     Slow(u64),
+    Force(u32),
+    ClientLess(u8),
+    Seen,
     /// Arm, then titrate.
     Start(u8, u32),
     /// Everything is put right again, as people would, so that a run does not stay blocked.
@@ -86,11 +89,14 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0usize..2).prop_map(|device| Op::Silent(device, false)),
         2 => (0usize..2).prop_map(|device| Op::Deaf(device, false)),
         1 => Just(Op::LeadOff),
-        1 => (0u8..4).prop_map(Op::Button),
+        1 => (0u8..5).prop_map(Op::Button),
         1 => Just(Op::Suspended),
         1 => any::<bool>().prop_map(Op::ReadBack),
         2 => Just(Op::ReadBack(true)),
         1 => (1u64..200).prop_map(Op::Slow),
+        1 => (0u32..200).prop_map(Op::Force),
+        1 => (1u8..=3).prop_map(Op::ClientLess),
+        1 => Just(Op::Seen),
         8 => Just(Op::Settle),
         16 => (1u8..=3, 200u32..900).prop_map(|(step, permille)| Op::Start(step, permille)),
     ]
@@ -166,6 +172,7 @@ fn act(bench: &mut Bench, op: &Op) {
                 0 => OwnButton::Stopped,
                 1 => OwnButton::Started(speed),
                 2 => OwnButton::Raised(raw(2_600)),
+                4 => OwnButton::Changed(raw(2_000)),
                 _ => OwnButton::Lowered(raw(1_000)),
             };
             let running = !bench.units[1].output.is_empty();
@@ -180,6 +187,17 @@ fn act(bench: &mut Bench, op: &Op) {
             bench.act(Act::ReadBack { client });
         }
         Op::Slow(ms) => bench.answer_after = Duration::from_millis(ms),
+        Op::Force(force) => {
+            if !bench.units[1].down && !bench.units[1].silent {
+                bench.tell(1, Report::Force(RawForce::from_raw(force)));
+            }
+        }
+        Op::ClientLess(step) => {
+            bench.act_by(Actor::client("hand switch"), Act::ClientLess { step });
+        }
+        Op::Seen => {
+            bench.act(Act::AcknowledgeAlarms);
+        }
         Op::Settle => settle(bench),
         Op::Start(step, permille) => {
             for op in [Op::Arm(step), Op::Resume(step), Op::Set(step, permille), Op::Pass(300)] {
@@ -206,6 +224,7 @@ fn settle(bench: &mut Bench) {
         act(bench, &op);
     }
     bench.pass(Duration::from_millis(600));
+    bench.resolve_all();
 }
 
 static REACHED: Mutex<Option<Reached>> = Mutex::new(None);
@@ -221,8 +240,11 @@ proptest! {
 
     /// H-11: the ledger never holds less than the model units gave (law 7); and laws 1 to 8.
     #[test]
-    fn laws_1_to_8_hold_in_every_run(ops in proptest::collection::vec(op(), 5..60)) {
-        let mut bench = Bench::ready(three_steps());
+    fn laws_1_to_8_hold_in_every_run(ops in proptest::collection::vec(op(), 5..60), by_hand in any::<bool>()) {
+        let (mut plan, spent) = budgeted();
+        plan.steps[2].start_at_device = by_hand;
+        plan.steps[2].force_max = Some(RawForce::from_raw(100));
+        let mut bench = Bench::after(plan, spent);
         for op in &ops {
             act(&mut bench, op);
         }
@@ -281,6 +303,8 @@ fn the_random_runs_reach_what_the_laws_speak_of() {
         ("resets", reached.resets),
         ("program rises", reached.program_rises),
         ("ends", reached.ends),
+        ("budgets used up", reached.budgets),
+        ("resolved", reached.resolved),
     ] {
         assert!(count > 10, "{name} was reached {count} times only: {reached:?}");
     }
@@ -448,6 +472,7 @@ fn sr_05_every_start_is_from_zero() {
         bench.pass(Duration::from_secs(3));
         to_zero(&mut bench);
         bench.pass(Duration::from_millis(200));
+        bench.resolve_all();
         let since = bench.said.len();
         bench.idle_answers();
         let again = if name == "hold" { Act::Resume { step: 1 } } else { Act::Arm { step: 1 } };

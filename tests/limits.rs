@@ -313,6 +313,11 @@ fn sr_12_uncertain_time_counts_and_blocks_the_area() {
     bench.link(1, false);
     bench.link(1, true);
     bench.pass(Duration::from_millis(200));
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 4 });
+    let verdict = bench.verdict(request);
+    assert!(matches!(verdict, Some(Verdict::Refused(Refusal::Unresolved { .. }))), "{verdict:?}");
+    bench.resolve_all();
     bench.arm(4);
     bench.set(4, raw(1_200));
     bench.pass(Duration::from_secs(100));

@@ -16,12 +16,14 @@
 
 mod architecture;
 mod bluez;
+mod budgets;
 mod cli;
 mod crash;
 mod faults;
 mod hazards;
 mod laws;
 mod limits;
+mod people;
 mod protocol_files;
 mod real_transport;
 mod record;

@@ -116,6 +116,8 @@ fn step(number: u8, modality: Modality, title: &str, at: Place, cycle: Option<Cy
         target: if gun { speed(1750) } else { current(22) },
         duration: Duration::from_secs(if gun { 120 } else { 1200 }),
         held_by: gun.then(|| "T1".to_owned()),
+        rest: Duration::ZERO,
+        low: Limits::default(),
         start_at_device: false,
         force_max: None,
         usual: Limits::default(),
@@ -134,6 +136,7 @@ fn plan() -> Plan {
     Plan {
         together: Vec::new(),
         beside: Vec::new(),
+        sessions_per_week: None,
         id: "knee-01".to_owned(),
         title: "Knee and low back, first visit".to_owned(),
         client: ClientCode::new("K-0417"),

@@ -9,7 +9,8 @@
 
 use std::time::Duration;
 
-use crate::governor::{Act, Refusal, Snapshot, StepState, StepView, Verdict};
+use crate::governor::{Act, Refusal, Resolution, Snapshot, StepState, StepView, Verdict};
+use crate::model::budget::OpenDose;
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
 use crate::model::session::StopReason;
@@ -69,6 +70,10 @@ struct Follow {
     goal: Option<Intensity>,
     reason: Option<String>,
     resumed: u8,
+    /// TENS was on its area lately: nobody is here to be numb.
+    numb: bool,
+    /// It was refused for a reason that does not pass.
+    never: Option<String>,
 }
 
 impl Autopilot {
@@ -107,6 +112,9 @@ impl Autopilot {
         if !self.read_back {
             return self.ask(None, Act::ReadBack { client: self.plan.client.clone() });
         }
+        if let Some(open) = snapshot.unresolved.first() {
+            return self.ask(None, accept(open, "unattended"));
+        }
         let each = views.into_iter().map(|view| self.operate(view, snapshot.at));
         let found: Vec<Next> = each.collect();
         let next = found.into_iter().find(|next| *next != Next::Wait).unwrap_or(Next::Wait);
@@ -123,7 +131,11 @@ impl Autopilot {
         let Some(follow) = self.follows.iter_mut().find(|follow| follow.step == step) else {
             return Next::Wait;
         };
+        if let Some(why) = &follow.never {
+            return Next::GiveUp(format!("step {step}: {why}"));
+        }
         match view.state {
+            StepState::Waiting if follow.numb => Next::Ask(Act::SensationReturned { step }),
             StepState::Waiting => Next::Ask(Act::Arm { step }),
             StepState::Armed => follow.set(),
             StepState::Held if follow.resumed >= RESUMES_MAX => {
@@ -174,11 +186,23 @@ impl Autopilot {
             Some(Verdict::Granted { .. }) => {
                 self.unproven = None;
                 self.read_back |= matches!(act, Act::ReadBack { .. });
-                if let (Some(follow), Act::Resume { .. }) = (follow, act) {
-                    follow.resumed = follow.resumed.saturating_add(1);
+                if let Some(follow) = follow {
+                    follow.resumed =
+                        follow.resumed.saturating_add(u8::from(matches!(act, Act::Resume { .. })));
+                    follow.numb &= !matches!(act, Act::SensationReturned { .. });
                 }
                 // The next snapshot shows what came of it.
                 self.not_before = now.saturating_add(AGAIN_AFTER / 5);
+            }
+            Some(Verdict::Refused(Refusal::Numb { .. })) => {
+                if let Some(follow) = follow {
+                    follow.numb = true;
+                }
+            }
+            Some(Verdict::Refused(why @ (Refusal::Budget { .. } | Refusal::Course { .. }))) => {
+                if let Some(follow) = follow {
+                    follow.never = Some(why.to_string());
+                }
             }
             Some(Verdict::NeedsReason { .. }) => {
                 if let Some(follow) = follow {
@@ -210,7 +234,9 @@ impl Autopilot {
             }
             let goal = self.planned(view.number).map(|step| step.target);
             let (step, state) = (view.number, view.state);
-            self.follows.push(Follow { step, state, since: now, goal, reason: None, resumed: 0 });
+            let (reason, resumed, numb, never) = (None, 0, false, None);
+            let follow = Follow { step, state, since: now, goal, reason, resumed, numb, never };
+            self.follows.push(follow);
         }
     }
 
@@ -246,6 +272,12 @@ impl Follow {
             None => Next::GiveUp(format!("the plan has no step {}", self.step)),
         }
     }
+}
+
+/// Returns the resolution that counts the upper bound.
+fn accept(open: &OpenDose, reason: &str) -> Act {
+    let (shown, gave) = (open.on, open.on.1);
+    Act::Resolve(Resolution { of: open.of.clone(), shown, gave, reason: reason.to_owned() })
 }
 
 /// Returns why a step ended, when it was not completed.

@@ -11,7 +11,9 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::watch;
 
+use crate::alarm::Cause;
 use crate::cli::autopilot::Autopilot;
+use crate::cli::elsewhere::Elsewhere;
 use crate::cli::keys::Keyboard;
 use crate::cli::operate::{Operated, Operator, operate};
 use crate::cli::record::outcome_of;
@@ -20,17 +22,21 @@ use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings};
+use crate::model::budget::Spent;
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
+use crate::record::daily::Locked;
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
+use crate::record::spent::Asked;
 use crate::record::store::Reader;
 use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
+use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
 use crate::runtime::{self, Builder, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
@@ -53,6 +59,12 @@ pub(crate) struct Daemon {
     /// Nobody operates
     #[arg(long, requires = "simulated")]
     unattended: bool,
+    /// Doses given elsewhere today
+    #[arg(long)]
+    elsewhere: Vec<Elsewhere>,
+    /// Why one more session than the plan has a week
+    #[arg(long)]
+    beyond_course: Option<String>,
     /// Where a unit is
     #[arg(long = "unit", value_name = "KIND=LABEL=PLACE")]
     units: Vec<Place>,
@@ -63,6 +75,11 @@ struct Begun {
     journal: Journal,
     session: SessionId,
     clock_sane: bool,
+    spent: Spent,
+    /// Newest wall time of the record before this session.
+    newest: Option<jiff::Timestamp>,
+    /// Units that an earlier session locked.
+    locked: Vec<(DeviceId, Cause, Duration)>,
 }
 
 impl Daemon {
@@ -82,6 +99,12 @@ impl Daemon {
         };
         for advice in loaded.advice.iter().chain(loaded.declarations.iter().map(|(_, line)| line)) {
             say(advice);
+        }
+        let unknown = self.elsewhere.iter().find(|it| !loaded.areas.contains(&it.0.place.area));
+        if let Some(unknown) = unknown {
+            let area = unknown.0.place.area.as_str();
+            say(&format!("--elsewhere names the area `{area}`, which is not known. No device was touched."));
+            return Outcome::Usage;
         }
         let clock = Clock::start();
         let builder = match self.units(&loaded, &clock) {
@@ -154,9 +177,30 @@ impl Daemon {
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
         head.boot = boot();
+        let spent = self.spent(&loaded.plan, &journal, clock)?;
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        Ok(Begun { journal, session, clock_sane })
+        let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
+        Ok(Begun { journal, session, clock_sane, spent, newest, locked })
+    }
+
+    /// Returns what the client already got: by the record, and as declared.
+    fn spent(&self, plan: &Plan, journal: &Journal, clock: &Clock) -> Result<Spent, RecordError> {
+        let (zone, boot) = (jiff::tz::TimeZone::system(), boot());
+        let mut spent = journal.reader()?.spent(&Asked {
+            client: &plan.client,
+            plan_id: &plan.id,
+            simulated: self.simulated,
+            zone: &zone,
+            wall: clock.wall(),
+            monotonic_us: clock.monotonic_us(clock.now()),
+            boot: boot.as_deref(),
+        })?;
+        for elsewhere in &self.elsewhere {
+            spent.declare(elsewhere.0.clone());
+        }
+        spent.beyond_course = self.beyond_course.clone().filter(|reason| !reason.trim().is_empty());
+        Ok(spent)
     }
 
     async fn session(&self, loaded: &Loaded, parts: (Builder, Begun), clock: Clock) -> Outcome {
@@ -208,19 +252,44 @@ impl Daemon {
         listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
+        let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
-            settings: Settings::with_lease(loaded.daemon.lease),
+            settings: Settings { spent: begun.spent, ..Settings::with_lease(loaded.daemon.lease) },
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
             guard: guard.clone(),
             clock_sane: begun.clock_sane,
-            // This version drives simulated units only: alarms go to the log.
-            alarm_output: AlarmOutput::Logged,
+            voice,
+            locked: begun.locked,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.lanes().clone());
         Ok((handle, supervisor, guard))
+    }
+
+    /// Returns what sounds the alarms. A rehearsal uses the player when it was tested today, else the log.
+    fn voice(&self, player: Option<Vec<String>>, newest: Option<jiff::Timestamp>) -> Result<Voice, String> {
+        let zone = jiff::tz::TimeZone::system();
+        // Tests are kept with the real sessions; a rehearsal's store lies inside that.
+        let store = if self.simulated { self.data.parent().unwrap_or(&self.data) } else { &self.data };
+        let heard = |player: &[String]| {
+            // Where no record can be read, nobody is on record as having heard it.
+            let reader = Reader::open(store).ok()?;
+            reader.alarm_heard(&player.join(" "), &zone).ok().flatten()
+        };
+        let day = player.as_deref().and_then(heard);
+        let tested = Tested::Heard { day, newest, zone: zone.clone() };
+        let is_heard = tested.at(Clock::start().wall()) == AlarmOutput::Heard;
+        match player {
+            Some(player) if is_heard || !self.simulated => {
+                let player =
+                    Player::new(player, &self.data).map_err(|error| format!("{}.", chain(&error)))?;
+                Ok(Voice { sounder: Box::new(player), tested })
+            }
+            Some(_) | None if self.simulated => Ok(Voice::log()),
+            Some(_) | None => Ok(Voice { sounder: Box::new(LogSounder), tested }),
+        }
     }
 
     async fn operate(
@@ -281,6 +350,15 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Returns which units of the plan are locked yet.
+fn locked(locked: &[Locked], plan: &Plan) -> Vec<(DeviceId, Cause, Duration)> {
+    let of_plan = |unit: &Locked| {
+        let at = plan.devices.iter().position(|planned| planned.label == unit.label)?;
+        Some((DeviceId(u8::try_from(at).ok()?), unit.cause, unit.left))
+    };
+    locked.iter().filter_map(of_plan).collect()
 }
 
 /// Says how the session ended; what a person must do now comes last.
@@ -356,7 +434,7 @@ fn boot() -> Option<String> {
 }
 
 /// Returns the name under which the person at the terminal acts.
-fn person() -> String {
+pub(crate) fn person() -> String {
     std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Asked {
     StopAll,
     /// The end of the session.
     Quit,
+    /// The question what an uncertain interval gave.
+    Resolve,
     /// What the keys do.
     Help,
     /// Nothing to ask; the reason in words.
@@ -90,8 +92,10 @@ impl Keyboard {
             while let Ok(1) = tty.read(&mut byte) {
                 let [key] = byte;
                 let key = char::from(key);
-                if is_stop(key) {
-                    session.stop_all(StopReason::EmergencyStop);
+                match stop(key) {
+                    Some(StopReason::ClientRequest) => session.client_stop(),
+                    Some(reason) => session.stop_all(reason),
+                    None => {}
                 }
                 if let Err(mpsc::error::TrySendError::Closed(_)) = keys.try_send(key) {
                     return;
@@ -108,14 +112,23 @@ impl Drop for Keyboard {
     }
 }
 
-/// Returns whether a key is STOP ALL.
+/// Returns why a key stops everything, when it does: the operator, or what the client said.
+pub(crate) const fn stop(key: char) -> Option<StopReason> {
+    match key {
+        ' ' | 's' | 'S' => Some(StopReason::EmergencyStop),
+        'c' => Some(StopReason::ClientRequest),
+        _ => None,
+    }
+}
+
+/// Returns whether a key is STOP ALL, by the operator or by the client.
 pub(crate) const fn is_stop(key: char) -> bool {
-    matches!(key, ' ' | 's' | 'S')
+    stop(key).is_some()
 }
 
 /// Returns whether a key stops, holds or lowers at a step that gives output, and never does more.
 pub(crate) const fn lowers(key: char) -> bool {
-    is_stop(key) || matches!(key, '-' | 'h' | 'n' | 'x' | 'm' | 'q' | '7'..='9' | 't')
+    is_stop(key) || matches!(key, '-' | 'h' | 'n' | 'x' | 'm' | 'l' | 'q' | '7'..='9' | 't')
 }
 
 /// Returns the discomfort that a key stands for: a digit, and `t` for ten.
@@ -132,6 +145,7 @@ pub(crate) fn asked(key: char, plan: &Plan, snapshot: &Snapshot, number: u8) -> 
     match key {
         'q' => return Asked::Quit,
         '?' => return Asked::Help,
+        'u' => return Asked::Resolve,
         'k' => return Asked::Act(Act::AcknowledgeAlarms),
         'y' => return Asked::Act(Act::ReadBack { client: plan.client.clone() }),
         'R' => {
@@ -173,6 +187,8 @@ fn at_step(key: char, plan: &Plan, step: &Step, view: &StepView) -> Asked {
         'n' => Act::Finish { step: number },
         'x' => Act::StopStep { step: number },
         'm' => Act::TooMuch { step: number },
+        'w' => Act::SensationReturned { step: number },
+        'l' => Act::ClientLess { step: number },
         'v' => Act::StatedStopped { device: step.device },
         _ => match score(key) {
             Some(score) => Act::Comfort { step: number, score },
@@ -277,7 +293,9 @@ mod tests {
             delivered: None,
             envelope: current(9_000),
             left: Duration::from_secs(60),
+            budget: None,
             area_left: Duration::from_secs(60),
+            day_left: Duration::ZERO,
             phase: Phase::Continuous,
         };
         assert_eq!(present(&view), current(9_000), "what is in force, not what it rises to");
@@ -290,9 +308,10 @@ mod tests {
     }
 
     #[test]
-    fn space_and_s_are_stop_all_and_nothing_else_is() {
+    fn space_and_s_are_stop_all_c_is_the_clients_and_nothing_else_is() {
         let stops: Vec<char> = (0u8..=127).map(char::from).filter(|key| is_stop(*key)).collect();
-        assert_eq!(stops, [' ', 'S', 's']);
+        assert_eq!(stops, [' ', 'S', 'c', 's']);
+        assert_eq!(stop('c'), Some(StopReason::ClientRequest));
     }
 
     #[test]

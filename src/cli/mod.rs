@@ -2,9 +2,11 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage, 3 bad file, 4 record damaged, 5 the system bus is gone: start it again.
 
+mod alarm;
 mod autopilot;
 mod check;
 mod daemon;
+mod elsewhere;
 mod keys;
 mod operate;
 mod prompt;
@@ -32,6 +34,8 @@ enum Verb {
     Run(run::Run),
     /// Check plans and every file they rest on, without touching a device
     Check(check::Check),
+    /// Test what sounds the alarms of this box
+    Alarm(alarm::Alarm),
     /// Read, verify and export the session record
     Record(record::Record),
     /// Run simulated units by themselves and print where they are
@@ -74,6 +78,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.verb {
         Verb::Run(run) => run.run(),
         Verb::Check(check) => check.run(),
+        Verb::Alarm(alarm) => alarm.run(),
         Verb::Record(record) => record.run(),
         Verb::Sim(sim) => sim.run(),
         Verb::Daemon(daemon) => daemon.run(),

@@ -316,6 +316,7 @@ impl Screen<'_> {
         match keys::asked(key, self.plan, snapshot, number) {
             Asked::StopAll => self.say("STOP ALL."),
             Asked::Help => self.say(words::HELP),
+            Asked::Resolve => self.resolve(snapshot),
             Asked::Nothing(why) => self.say(why),
             Asked::Quit => {
                 self.say("The session ends: every unit is stopped first.");
@@ -333,6 +334,15 @@ impl Screen<'_> {
             Asked::Act(act) => return Some((act, None)),
         }
         None
+    }
+
+    /// Asks what the oldest uncertain interval gave.
+    fn resolve(&mut self, snapshot: &Snapshot) {
+        let Some(open) = snapshot.unresolved.first() else {
+            return self.say("Nothing is uncertain.");
+        };
+        self.say(&format!("Uncertain: {} on {}.", open.unit, open.place));
+        self.open(Prompt::Resolve { place: 0, shown: open.on });
     }
 
     /// Returns the step that keys and the live line are about.

@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use crate::cli::keys;
-use crate::governor::{Act, Snapshot, StepState};
+use crate::cli::words::clock;
+use crate::governor::{Act, Resolution, Snapshot, StepState};
 use crate::model::command::Intensity;
 use crate::units::Mono;
 
@@ -17,6 +18,9 @@ const REASON_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why a rise goes above what is usual; the key is its place in the list, from 1.
 const REASONS: [&str; 4] = ["thick tissue", "used to it", "asked by the client", "written by the physician"];
+
+/// How an uncertain interval is resolved: at its longest, at its shortest.
+const RESOLVED: [&str; 2] = ["nobody saw it end", "it was seen to stop at once"];
 
 /// A question that waits for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,13 @@ pub(crate) enum Prompt {
     Before {
         /// Step number.
         step: u8,
+    },
+    /// What an uncertain interval gave.
+    Resolve {
+        /// Its place in the list that the screen shows.
+        place: usize,
+        /// The bounds that are shown.
+        shown: (Duration, Duration),
     },
     /// Discomfort after the step's end.
     After {
@@ -80,6 +91,16 @@ impl Prompt {
                     "Step {step}: discomfort now, 0 to 10 (t is ten)? (Enter: not asked)  Then it is armed."
                 )
             }
+            Self::Resolve { shown: (least, most), .. } => {
+                let [longest, shortest] = RESOLVED;
+                let most = clock(most.saturating_add(Duration::from_millis(999)));
+                format!(
+                    "Between {} and {most} of output. What counts? 1 {most}: {longest}  2 {}: {shortest}   any other key: \
+                     later; area and unit stay blocked",
+                    clock(least),
+                    clock(least),
+                )
+            }
             Self::After { step } => {
                 format!("Step {step} is over: discomfort now, 0 to 10 (t is ten)? (Enter: not asked)")
             }
@@ -92,7 +113,7 @@ impl Prompt {
             Self::Reason { stays, until, .. } if now >= until => {
                 Some(format!("No reason was given: it stays at {stays}."))
             }
-            Self::Reason { .. } | Self::Before { .. } | Self::After { .. } => None,
+            Self::Reason { .. } | Self::Before { .. } | Self::Resolve { .. } | Self::After { .. } => None,
         }
     }
 
@@ -112,6 +133,23 @@ impl Prompt {
                     }
                     None if keys::lowers(key) => Reply::Key(None),
                     None => Reply::Left(format!("Not raised: it stays at {stays}.")),
+                }
+            }
+            Self::Resolve { place, shown } => {
+                let open = snapshot.unresolved.get(place).filter(|open| open.on == shown);
+                let [longest, shortest] = RESOLVED;
+                let chosen = match key {
+                    '1' => Some((shown.1, longest)),
+                    '2' => Some((shown.0, shortest)),
+                    _ => None,
+                };
+                match (chosen, open) {
+                    (Some((gave, reason)), Some(open)) => {
+                        let (of, reason) = (open.of.clone(), reason.to_owned());
+                        Reply::Ask(Act::Resolve(Resolution { of, shown, gave, reason }), None)
+                    }
+                    (Some(_), None) => Reply::Left("The bounds have changed. Press u again.".to_owned()),
+                    (None, _) => Reply::Key(None),
                 }
             }
             Self::Before { .. } | Self::After { .. } if holds_output(snapshot) => Reply::Key(None),
@@ -147,7 +185,7 @@ pub(crate) mod tests {
     use crate::model::session::{Discomfort, StopReason};
 
     const NOW: Mono = Mono::from_micros(60_000_000);
-    const LOWERING: &str = " sS-hnxmq789t";
+    const LOWERING: &str = " sSc-hnxmlq789t";
 
     /// Returns the sample plan.
     pub(crate) fn plan() -> Plan {
@@ -168,7 +206,9 @@ pub(crate) mod tests {
             delivered: None,
             envelope: step.target,
             left: Duration::ZERO,
+            budget: None,
             area_left: Duration::ZERO,
+            day_left: Duration::ZERO,
             phase: Phase::Continuous,
         };
         let steps = plan.steps.iter().map(view).collect();
@@ -178,6 +218,7 @@ pub(crate) mod tests {
             latched: None,
             steps,
             units: Vec::new(),
+            unresolved: Vec::new(),
             alarms: Vec::new(),
             sounding: crate::alarm::Sounding::default(),
         }
@@ -247,7 +288,7 @@ pub(crate) mod tests {
             let expected = match (score.and_then(Discomfort::new), key) {
                 (Some(score), _) => Reply::Ask(Act::Comfort { step: 1, score }, Some(arm.clone())),
                 (None, '\n' | '\r') => Reply::Ask(arm.clone(), None),
-                (None, ' ' | 's' | 'S') => Reply::Key(None),
+                (None, ' ' | 's' | 'S' | 'c') => Reply::Key(None),
                 (None, _) => Reply::Key(Some("Not armed.")),
             };
             assert_eq!(Prompt::Before { step: 1 }.reply(key, &shown, NOW), expected, "{key:?}");

@@ -3,15 +3,23 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use crate::cli::{Outcome, chain, data_dir, print, say};
-use crate::model::session::SessionId;
+use crate::clock::Clock;
+use crate::model::dose::DoseId;
+use crate::model::session::{Actor, SessionId};
+use crate::record::entry::Stamp;
+use crate::record::journal::Journal;
+use crate::record::settle::{Resolve, Resolving};
 use crate::record::store::{self, Reader, SessionSummary};
 use crate::record::verify::{self, Audit};
 use crate::record::{RecordError, export};
 use crate::report::note;
+use crate::units::{UnitError, parse_duration, show_duration};
 
 /// Read, verify and export the session record.
 #[derive(Debug, Args)]
@@ -36,6 +44,32 @@ enum What {
         /// A hash noted earlier, for example from a printed note: finds a record that was cut
         #[arg(long, value_name = "HASH")]
         anchor: Option<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the uncertain doses that nobody has resolved
+    OpenDoses {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Resolve one uncertain dose: what counts from now on, by whom and why
+    Resolve {
+        /// The session; `last` is the newest
+        session: String,
+        /// Number of the dose, as `open-doses` lists it
+        dose: u64,
+        /// Output time that counts, for example "12 s"; without it: the longest possible
+        #[arg(long, value_name = "TIME")]
+        gave: Option<Time>,
+        /// The longest that `open-doses` showed, for example "31.5 s"; another one by now is refused
+        #[arg(long, value_name = "TIME")]
+        shown: Time,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Who; without it: the user of this terminal
+        #[arg(long)]
+        by: Option<String>,
         #[command(flatten)]
         place: Place,
     },
@@ -82,6 +116,10 @@ impl Record {
                 place.open().and_then(|reader| Ok(show(&reader, session.as_deref())?))
             }
             What::Verify { file, anchor, place } => audit(file, anchor.as_deref(), &place),
+            What::OpenDoses { place } => place.open().and_then(|reader| Ok(open_doses(&reader)?)),
+            What::Resolve { session, dose, gave, shown, reason, by, place } => {
+                resolve(&place, (&session, dose), (gave, shown), (by, reason))
+            }
             What::Export { session, to, place } => {
                 place.open().and_then(|reader| Ok(written(&reader, &session, to)?))
             }
@@ -162,7 +200,8 @@ fn named(reader: &Reader, session: &str) -> Result<SessionId, RecordError> {
     if session != "last" {
         return Ok(SessionId::new(session));
     }
-    let newest = reader.sessions()?.pop().map(|summary| summary.session);
+    let newest = reader.sessions()?.into_iter().rfind(|summary| !summary.settling);
+    let newest = newest.map(|summary| summary.session);
     newest.ok_or(RecordError::NoSession)
 }
 
@@ -203,6 +242,78 @@ fn found(audit: &Audit) -> String {
         text.push_str(&format!("No damage found. Last hash: {head}\n"));
     }
     text
+}
+
+/// A time span as it is written, for example "12 s".
+#[derive(Clone, Copy, Debug)]
+struct Time(Duration);
+
+impl FromStr for Time {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        parse_duration(text).map(Self)
+    }
+}
+
+fn open_doses(reader: &Reader) -> Result<Outcome, RecordError> {
+    let mut text = String::new();
+    for session in reader.sessions()? {
+        for recorded in reader.doses(&session.session)?.iter().filter(|dose| dose.is_open()) {
+            let (least, most) = recorded.bounds_us();
+            text.push_str(&format!(
+                "{}  dose {}  {}  {}  at least {}, at most {}\n",
+                session.session,
+                recorded.dose.id.0,
+                session.client,
+                recorded.dose.place,
+                show_duration(Duration::from_micros(least)),
+                show_duration(Duration::from_micros(most.max(least))),
+            ));
+        }
+    }
+    Ok(print(&text))
+}
+
+fn resolve(
+    place: &Place,
+    (session, dose): (&str, u64),
+    (gave, shown): (Option<Time>, Time),
+    (by, reason): (Option<String>, String),
+) -> Result<Outcome, Unusable> {
+    let dir = place.dir()?;
+    let mut journal = Journal::open(&dir)?;
+    let reader = journal.reader()?;
+    let session = named(&reader, session)?;
+    let least =
+        reader.doses(&session)?.into_iter().find(|it| it.dose.id.0 == dose).map(|it| it.bounds_us().0);
+    let person = by.unwrap_or_else(crate::cli::daemon::person);
+    let asked = Resolve {
+        session,
+        dose: DoseId(dose),
+        shown: (Duration::from_micros(least.unwrap_or(0)), shown.0),
+        gave: gave.map(|gave| gave.0),
+        by: Actor { person, screen: "terminal".to_owned() },
+        reason,
+    };
+    let clock = Clock::start();
+    let stamp = Stamp { mono: clock.now(), wall: clock.wall() };
+    let between =
+        |(least, most)| format!("at least {}, at most {}", show_duration(least), show_duration(most));
+    let (outcome, said) = match journal.resolve(stamp, &asked)? {
+        Resolving::Done => (Outcome::Done, "It is resolved and on record.".to_owned()),
+        Resolving::Already => (Outcome::Done, "It was resolved before; nothing has changed.".to_owned()),
+        Resolving::Stale(on) => {
+            (Outcome::Failed, format!("The bounds are others by now: {}. Nothing has changed.", between(on)))
+        }
+        Resolving::Outside(on) => {
+            (Outcome::Failed, format!("It gave {}. Nothing else is taken; nothing has changed.", between(on)))
+        }
+        Resolving::NoReason => (Outcome::Usage, "A resolution needs a reason.".to_owned()),
+        Resolving::NoSuch => (Outcome::Failed, "There is no such uncertain dose: see open-doses.".to_owned()),
+    };
+    say(&said);
+    Ok(outcome)
 }
 
 fn written(reader: &Reader, session: &str, to: Option<PathBuf>) -> Result<Outcome, RecordError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::elsewhere::Elsewhere;
 use crate::cli::{Outcome, chain, data_dir, say, words};
 use crate::config::{self, Library};
 use crate::guard::{self, Ended, GuardError, Launch};
@@ -35,6 +36,12 @@ pub(crate) struct Run {
     /// Run the plan without a person; simulated units only
     #[arg(long, requires = "sim")]
     unattended: bool,
+    /// A dose given elsewhere today, for example "percussion:calf:right:60 s"; counts in today's budgets
+    #[arg(long, value_name = "MODALITY:AREA:SIDE:TIME")]
+    elsewhere: Vec<Elsewhere>,
+    /// Why this client gets one more session than the plan has a week
+    #[arg(long, value_name = "REASON")]
+    beyond_course: Option<String>,
 }
 
 impl Run {
@@ -100,6 +107,12 @@ impl Run {
         option(&mut arguments, "--config-dir", self.config_dir.as_ref());
         if unattended {
             arguments.push("--unattended".into());
+        }
+        for elsewhere in &self.elsewhere {
+            arguments.extend(["--elsewhere".into(), elsewhere.text().into()]);
+        }
+        if let Some(reason) = &self.beyond_course {
+            arguments.extend(["--beyond-course".into(), reason.into()]);
         }
         arguments
     }

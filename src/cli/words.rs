@@ -18,7 +18,9 @@ use crate::units::Mono;
 /// What the keys do, and what the surest stop is.
 pub(crate) const HELP: &str = "\
  + more   - less   h hold   r resume   space or s STOP ALL   n finish, then next   x stop this step
+ l the client says less   c the client says stop (stops all)
  0-9 discomfort, t is ten   m too much   y identity agrees   a arm   R reset the stop   v seen stopped by hand
+ w sensation is back after TENS   u resolve what is uncertain
  k alarms seen   o other step of the pair   q end the session (stops first)   ? this help
  The surest stop is at the client: lift the gun off and press its button; pull the stimulator's leads.";
 
@@ -42,6 +44,9 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
         1 => line.push_str("1 alarm | "),
         count => append(&mut line, format_args!("{count} alarms | ")),
     }
+    if let Some(paused) = snapshot.sounding.paused {
+        append(&mut line, format_args!("sound paused {} s | ", paused.as_secs()));
+    }
     let view = snapshot.steps.iter().find(|view| view.number == number);
     let step = plan.steps.iter().find(|step| step.number == number);
     let (Some(view), Some(step)) = (view, step) else {
@@ -63,14 +68,32 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String 
             clock(view.left),
         ),
     );
+    append(&mut line, format_args!("{}", budget(view)));
     let unit = snapshot.units.get(usize::from(step.device.0));
     if let Some(unit) = unit {
         append(&mut line, format_args!(" | {}: {}", label(plan, step.device), unit_state(unit)));
+    }
+    if !snapshot.unresolved.is_empty() {
+        append(&mut line, format_args!(" | {} uncertain: u", snapshot.unresolved.len()));
     }
     if view.uncertain {
         line.push_str(" | known only between two bounds");
     }
     line
+}
+
+/// Returns what is left of the area and the day, and whose limit is the tightest.
+fn budget(view: &StepView) -> String {
+    let mut said = String::new();
+    for (name, left) in [("area", view.area_left), ("day", view.day_left)] {
+        if left != Duration::MAX {
+            append(&mut said, format_args!(", {name} {}", clock(left)));
+        }
+    }
+    if let Some(left) = view.budget {
+        append(&mut said, format_args!(" ({})", left.owner.word()));
+    }
+    said
 }
 
 /// Returns what of the live line is worth a new line where lines cannot be repainted: everything but running time.
@@ -383,9 +406,11 @@ fn uncertain(plan: &Plan, at: Mono, dose: &Dose) -> Option<String> {
         return None;
     }
     let (least, most) = dose.on_us;
+    let gun = dose.modality == Modality::Percussion;
+    let buttons = if gun { " unless its own buttons were pressed" } else { "" };
     let ends = if dose.until > at.saturating_add(OWN_END) { ", if nobody stops it by hand" } else { "" };
     Some(format!(
-        "{}, {}: what it gave is not certain: between {} and {} of output{ends}, at no more than {}. \
+        "{}, {}: what it gave is not certain: between {} and {} of output{ends}, at no more than {}{buttons}. \
          Ask the client what was felt.",
         label(plan, dose.device),
         dose.place,

@@ -4,9 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::library::{DAEMON, Library};
 use crate::config::limit_table;
 use crate::config::problem::{Problem, Source};
-use crate::config::reader::{Reader, Table, duration, text};
+use crate::config::reader::{Reader, Table, duration, text, texts};
 use crate::config::{self};
 use crate::governor::limits::ceiling;
 use crate::model::limit::OwnedLimits;
@@ -20,6 +21,8 @@ pub struct Daemon {
     pub data_dir: Option<PathBuf>,
     /// Length of the operator's lease, 1–3 s (design 4).
     pub lease: Duration,
+    /// Command that plays a sound file, its name as [`PLAYED`]; `None`: this box has no player.
+    pub player: Option<Vec<String>>,
     /// Where units are, by the label on their housing.
     pub units: Vec<UnitPlace>,
     tens: OwnedLimits,
@@ -44,6 +47,9 @@ pub enum Address {
     /// A Bluetooth device address, for example `C4:AC:05:11:22:33`.
     Ble(String),
 }
+
+/// Stands for the file in the command of a player.
+pub const PLAYED: &str = "{file}";
 
 /// Bounds of the operator's lease, and its length when the file is silent (design 4).
 const LEASE_MIN: Duration = Duration::from_secs(1);
@@ -71,6 +77,16 @@ pub fn load(source: &Source, problems: &mut Vec<Problem>) -> Option<Daemon> {
     Reader::read(source, problems, judge)
 }
 
+/// Reads the daemon's settings of a library.
+///
+/// # Errors
+/// Every problem of the file.
+pub fn load_daemon(library: &Library) -> Result<Daemon, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let source = library.read(DAEMON).map_err(|problem| vec![problem])?;
+    load(&source, &mut problems).ok_or(problems)
+}
+
 fn judge(root: &Table<'_>) -> Option<Daemon> {
     config::head(root);
     let data_dir = root.optional("data_dir", text).map(|path| PathBuf::from(path.value));
@@ -92,6 +108,7 @@ fn judge(root: &Table<'_>) -> Option<Daemon> {
     if let Some(site) = &site {
         site.close();
     }
+    let player = judge_player(root);
     let mut units: Vec<UnitPlace> = Vec::new();
     for table in root.tables("unit", "unit") {
         let Some(unit) = judge_unit(&table) else {
@@ -109,7 +126,7 @@ fn judge(root: &Table<'_>) -> Option<Daemon> {
         units.push(unit);
     }
     root.close();
-    Some(Daemon { data_dir, lease: lease?, units, tens, nmes, percussion })
+    Some(Daemon { data_dir, lease: lease?, player, units, tens, nmes, percussion })
 }
 
 fn judge_lease(root: &Table<'_>) -> Option<Duration> {
@@ -124,6 +141,23 @@ fn judge_lease(root: &Table<'_>) -> Option<Duration> {
         return None;
     }
     Some(lease.value)
+}
+
+/// Reads the command that plays a sound.
+fn judge_player(root: &Table<'_>) -> Option<Vec<String>> {
+    let table = root.table_if("alarm", "[alarm]")?;
+    let player = table.required("player", texts);
+    table.close();
+    let player = player?;
+    let help = format!("for example player = [\"aplay\", \"-q\", \"{PLAYED}\"]");
+    let program = player.value.first().is_some_and(|program| !program.trim().is_empty() && program != PLAYED);
+    if !program || !player.value.iter().any(|word| word.contains(PLAYED)) {
+        let message = "the player is no command that plays a file";
+        let label = format!("a program and `{PLAYED}` for the file are due");
+        table.push(Some(player.span), message, label, Some(help));
+        return None;
+    }
+    Some(player.value)
 }
 
 fn judge_unit(table: &Table<'_>) -> Option<UnitPlace> {
@@ -175,6 +209,14 @@ mod tests {
         let daemon = load_text("").0.unwrap();
         assert_eq!(daemon.lease, Duration::from_secs(2));
         assert_eq!(daemon.site(Modality::Tens), &OwnedLimits::default());
+        assert_eq!(daemon.player, None);
+    }
+
+    #[test]
+    fn a_player_is_a_command_with_the_file_in_it() {
+        let (daemon, text) = load_text("[alarm]\nplayer = [\"aplay\", \"-q\", \"{file}\"]\n");
+        let player = daemon.expect(&text).player.unwrap();
+        assert_eq!(player, ["aplay", "-q", PLAYED]);
     }
 
     #[test]
@@ -206,6 +248,11 @@ mod tests {
                 "[[unit]]\nlabel = \"A\"\nport = \"x\"\n[[unit]]\nlabel = \"A\"\nport = \"y\"",
                 "is there twice",
             ),
+            ("[alarm]\nplayer = [\"aplay\"]", "a program and `{file}` for the file are due"),
+            ("[alarm]\nplayer = [\"{file}\"]", "a program and `{file}` for the file are due"),
+            ("[alarm]\nplayer = []", "the list is empty"),
+            ("[alarm]\nplayer = \"aplay\"", "a string was found"),
+            ("[alarm]", "`player` is missing in [alarm]"),
             ("leese = \"2 s\"", "did you mean `lease`?"),
         ] {
             let (daemon, found) = load_text(text);

@@ -28,6 +28,7 @@ pub(crate) enum Bound {
     Duration,
     AreaTime,
     SessionTime,
+    DayTime,
 }
 
 /// Limits as a file states them, with where each was written.
@@ -56,6 +57,7 @@ impl Bound {
             Self::Duration => "duration",
             Self::AreaTime => "area_time",
             Self::SessionTime => "session_time",
+            Self::DayTime => "day_time",
         }
     }
 
@@ -75,15 +77,16 @@ impl Bound {
             Self::Speed => "speed",
             Self::Level => "level",
             Self::Duration => "duration",
-            Self::AreaTime => "time on one area",
+            Self::AreaTime => "time on one area in a day",
             Self::SessionTime => "time in one session",
+            Self::DayTime => "time in one day",
         }
     }
 
     /// Returns whether it means something for a modality.
     pub(crate) const fn applies(self, modality: Modality) -> bool {
         match self {
-            Self::Duration | Self::AreaTime | Self::SessionTime => true,
+            Self::Duration | Self::AreaTime | Self::SessionTime | Self::DayTime => true,
             Self::StrokeRate | Self::Speed | Self::Level => matches!(modality, Modality::Percussion),
             Self::On => matches!(modality, Modality::Nmes),
             Self::Current
@@ -116,6 +119,7 @@ impl Bound {
             Self::Duration => micros(limits.duration),
             Self::AreaTime => micros(limits.area_time),
             Self::SessionTime => micros(limits.session_time),
+            Self::DayTime => micros(limits.day_time),
         }
     }
 
@@ -137,7 +141,8 @@ impl Bound {
             | Self::Level
             | Self::Duration
             | Self::AreaTime
-            | Self::SessionTime => nothing,
+            | Self::SessionTime
+            | Self::DayTime => nothing,
         }
     }
 
@@ -154,7 +159,7 @@ impl Bound {
             Self::PulseEnergy => format!("{} mJ", thousandths(small)),
             Self::Speed => RawSpeed::from_raw(u16::try_from(small).unwrap_or(u16::MAX)).to_string(),
             Self::Level => Level::from_level(u8::try_from(small).unwrap_or(u8::MAX)).to_string(),
-            Self::On | Self::Duration | Self::AreaTime | Self::SessionTime => {
+            Self::On | Self::Duration | Self::AreaTime | Self::SessionTime | Self::DayTime => {
                 show_duration(Duration::from_micros(magnitude)).to_string()
             }
         }
@@ -192,6 +197,7 @@ pub(crate) fn read(table: &Table<'_>, modality: Option<Modality>) -> Written {
         duration: kept(table.optional("duration", duration), Bound::Duration, spans),
         area_time: kept(table.optional("area_time", duration), Bound::AreaTime, spans),
         session_time: kept(table.optional("session_time", duration), Bound::SessionTime, spans),
+        day_time: kept(table.optional("day_time", duration), Bound::DayTime, spans),
     };
     *limits = optional;
     table.close();

@@ -28,7 +28,7 @@ mod reader;
 mod step_limits;
 
 pub use check::check;
-pub use daemon_file::{Address, Daemon};
+pub use daemon_file::{Address, Daemon, load_daemon};
 pub use library::Library;
 pub use plan_file::{Loaded, UnitSource, load_plan};
 pub use problem::{Problem, Source, render};

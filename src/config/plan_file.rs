@@ -11,9 +11,10 @@ use crate::config::clinical_file::{self, BodyAreas};
 use crate::config::daemon_file::{self, Daemon};
 use crate::config::library::{BODY_AREAS, DAEMON, DEVICES, Library, Named, PROTOCOLS, digest};
 use crate::config::problem::{Problem, Source, nearest};
-use crate::config::reader::{At, Reader, Table, join, text};
+use crate::config::reader::{At, Reader, Table, join, text, whole};
 use crate::config::stimulator_file::{self, Dialect};
 use crate::config::{self, DeviceKind, device_file, device_kind, protocol_file};
+use crate::model::area::AreaCode;
 use crate::model::capability::Capability;
 use crate::model::command::DeviceId;
 use crate::model::plan::{ClientCode, Plan, PlannedDevice, Step};
@@ -34,6 +35,8 @@ pub struct Loaded {
     pub units: Vec<UnitSource>,
     /// The daemon's settings.
     pub daemon: Daemon,
+    /// Every area that the body areas know.
+    pub areas: Vec<AreaCode>,
     /// What the therapist should know before starting: grid rounding, low caps, short durations.
     pub advice: Vec<String>,
     /// The one line to be shown on the run screen and in the note for each unit that needs it (design 3.13).
@@ -140,6 +143,7 @@ pub(crate) fn load(source: &Source, knowledge: &Knowledge, problems: &mut Vec<Pr
         files,
         units: units.into_iter().map(|unit| unit.source).collect(),
         daemon: knowledge.daemon.clone(),
+        areas: knowledge.areas.iter().map(|area| area.code.clone()).collect(),
         advice: gathered.advice,
         declarations,
     })
@@ -268,6 +272,7 @@ const STEPS_MAX: usize = 60;
 fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Option<(Plan, Vec<Unit>)> {
     let head = config::head(root);
     let client = root.required("client", text);
+    let sessions_per_week = root.optional("sessions_per_week", whole(1, 14));
     let device_tables = root.tables("device", "device");
     let step_tables = root.tables("step", "step");
     let beside_tables = root.tables("together", "pair");
@@ -313,6 +318,7 @@ fn judge(root: &Table<'_>, knowledge: &Knowledge, gathered: &mut Gathered) -> Op
     let mut plan = Plan {
         together: Vec::new(),
         beside: Vec::new(),
+        sessions_per_week: sessions_per_week.and_then(|sessions| u8::try_from(sessions.value).ok()),
         id: head.id.value,
         title: head.title,
         client: ClientCode::new(client?.value),

@@ -46,6 +46,7 @@ fn judge(root: &Table<'_>) -> Option<Protocol> {
     let on = span_range(root, "on", (false, most.on));
     let off = span_range(root, "off", (on.is_some(), None));
     let total = span_range(root, "duration", (true, most.area_time));
+    let rest = root.optional("rest_same_area", duration).map_or(Duration::ZERO, |rest| rest.value);
     let usual = root.table_if("usual", "[usual]").map(|table| (limit_table::read(&table, kind), table));
     let limits = root.table_if("limits", "[limits]").map(|table| (limit_table::read(&table, kind), table));
     root.close();
@@ -76,6 +77,7 @@ fn judge(root: &Table<'_>) -> Option<Protocol> {
         on,
         off,
         duration,
+        rest_same_area: rest,
         usual: bounds.limits(usual.as_ref().map(|(written, _)| &written.limits)),
         limits: own,
         sources: sources?.value,

@@ -70,13 +70,7 @@ fn area_limits(owners: &Owners<'_>) -> OwnedLimits {
         return OwnedLimits::default();
     };
     let capability = device.map(|(_, capability)| capability);
-    let low = areas.low_cap();
-    let mut limits = match (protocol.modality, *caution) {
-        (_, false) => Limits::default(),
-        (Modality::Percussion, true) => low.percussion.clone(),
-        (Modality::Tens, true) => low_share(&low.tens, protocol, capability),
-        (Modality::Nmes, true) => low_share(&low.nmes, protocol, capability),
-    };
+    let mut limits = if *caution { low_cap(areas, protocol, capability) } else { Limits::default() };
     let mut said = place.to_string();
     if matches!(protocol.modality, Modality::Percussion) {
         limits.stroke_rate = tighter(limits.stroke_rate, Some(areas.speed(*tissue)));
@@ -89,6 +83,16 @@ fn area_limits(owners: &Owners<'_>) -> OwnedLimits {
         said = format!("{said}, low cap");
     }
     OwnedLimits { limits, said }
+}
+
+/// Returns the low cap of a protocol on a unit.
+pub(crate) fn low_cap(areas: &BodyAreas, protocol: &Protocol, capability: Option<&Capability>) -> Limits {
+    let low = areas.low_cap();
+    match protocol.modality {
+        Modality::Percussion => low.percussion.clone(),
+        Modality::Tens => low_share(&low.tens, protocol, capability),
+        Modality::Nmes => low_share(&low.nmes, protocol, capability),
+    }
 }
 
 /// A gun set by levels runs at level 1 until it is calibrated (design 3.13).
@@ -109,7 +113,8 @@ fn low_share(share: &LowShare, protocol: &Protocol, capability: Option<&Capabili
         let parts = u128::from(full.picocoulombs()) * u128::from(share.percent_phase_charge) / 100;
         Microcoulombs::from_picocoulombs(u64::try_from(parts).unwrap_or(u64::MAX))
     });
-    Limits { current, phase_charge, duration: Some(share.duration), ..Limits::default() }
+    let (duration, area_time) = (Some(share.duration), Some(share.duration));
+    Limits { current, phase_charge, duration, area_time, ..Limits::default() }
 }
 
 /// Returns the highest current on the unit's grid that is not above this one.
@@ -256,7 +261,7 @@ fn over_worst_case(table: &Table<'_>, chain: &LimitChain, speed: RawSpeed, at: &
 
 /// Reports a duration above a limit of its chain.
 pub(crate) fn judge_duration(table: &Table<'_>, chain: &LimitChain, (asked, at): (Duration, &Span<usize>)) {
-    for bound in [Bound::Duration, Bound::AreaTime, Bound::SessionTime] {
+    for bound in [Bound::Duration, Bound::AreaTime, Bound::SessionTime, Bound::DayTime] {
         if over(table, chain, bound, duration_micros(asked), at) {
             // One length is one problem: the next bound would only repeat it.
             return;

@@ -31,6 +31,7 @@ impl Governor {
         let changed = !closed.is_empty() || run.ledger.is_open() != run.has_progress;
         for interval in closed {
             self.last_dose = DoseId(self.last_dose.0.saturating_add(1));
+            self.keep_open(index, self.last_dose, &interval);
             #[cfg(feature = "defects")]
             if self.settings.defect == Some(super::Defect::SkippedDose)
                 && self.last_dose.0.checked_rem(3) == Some(0)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::alarm::Cause;
+use crate::model::budget::DoseRef;
 use crate::model::command::{DeviceId, Generation, Intensity};
 use crate::model::plan::ClientCode;
 use crate::model::report::Report;
@@ -224,9 +225,29 @@ pub enum Act {
         /// Which unit.
         device: DeviceId,
     },
+    /// A person has tested the step's area after TENS: sensation has returned.
+    SensationReturned {
+        /// Step number.
+        step: u8,
+    },
+    /// A person says what an uncertain interval gave.
+    Resolve(Resolution),
     /// A person has seen the alarms: those whose cause is gone leave, the others are silent for two minutes, but for
     /// those of a unit that is not at proven zero.
     AcknowledgeAlarms,
     /// Any sign of the operator that asks for nothing.
     Present,
+}
+
+/// How a person resolves an uncertain interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// Which.
+    pub of: DoseRef,
+    /// The bounds that the screen showed; others by now: refused as stale.
+    pub shown: (Duration, Duration),
+    /// Output time that counts from now on, inside the bounds.
+    pub gave: Duration,
+    /// Why.
+    pub reason: String,
 }

@@ -131,7 +131,7 @@ impl Governor {
                 why: "What was given on this area is not settled: see that the unit there has stopped first.",
             });
         }
-        None
+        self.history_blocks(index, now)
     }
 
     /// Returns whether a step that is over, or held, may still be giving output on this step's area.

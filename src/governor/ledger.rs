@@ -186,12 +186,19 @@ impl Ledger {
 
     /// Books output that nobody commanded: the unit was started or raised at itself at some time since `since`.
     pub(crate) fn uncommanded(&mut self, now: Mono, since: Mono, value: Setpoint, out: &mut Vec<Interval>) {
-        let from = self.open.map_or(since, |open| since.max(open.from)).min(now);
-        self.close_at(from, Duration::ZERO, out);
         self.reported = Some(value);
         if self.highest.is_none_or(|highest| magnitude(value) > magnitude(highest)) {
             self.highest = Some(value);
         }
+        // One uncertain interval per epoch: it goes on, at the higher of the two.
+        if let Some(open) = self.open.as_mut().filter(|open| open.uncertain) {
+            if magnitude(value) > magnitude(open.upper) {
+                open.upper = value;
+            }
+            return;
+        }
+        let from = self.open.map_or(since, |open| since.max(open.from)).min(now);
+        self.close_at(from, Duration::ZERO, out);
         self.open_if_on(from, false);
         if let Some(open) = &mut self.open {
             open.reported = true;
@@ -234,6 +241,11 @@ impl Ledger {
     /// Returns whether what is given is in doubt.
     pub(crate) fn is_uncertain(&self) -> bool {
         self.open.is_some_and(|open| open.uncertain)
+    }
+
+    /// Returns since when what is given is in doubt.
+    pub(crate) fn uncertain_from(&self) -> Option<Mono> {
+        self.open.filter(|open| open.uncertain).map(|open| open.from)
     }
 
     /// Returns whether a speed is below what is settled: a motor falls slower than it acknowledges.

@@ -12,6 +12,7 @@
 //! | mean power density p mW/cm² | I²·500·n·t ≤ p·T·A·10⁷ |
 //! | phase charge Q pC | I·t ≤ Q |
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::capability::{Capability, IntensityRange, RateBasis};
@@ -46,18 +47,19 @@ pub fn ceiling(modality: Modality) -> Limits {
     };
     match modality {
         Modality::Tens => {
-            Limits { area_time: minutes(60), session_time: minutes(120), ..electrical(60, 250, 150, 30) }
+            Limits { area_time: minutes(60), day_time: minutes(120), ..electrical(60, 250, 150, 30) }
         }
         Modality::Nmes => Limits {
             on: Some(Duration::from_secs(20)),
             area_time: minutes(30),
-            session_time: minutes(60),
+            day_time: minutes(60),
             ..electrical(100, 500, 100, 60)
         },
         Modality::Percussion => Limits {
             stroke_rate: Some(Hertz::from_hertz(40)),
             area_time: minutes(2),
             session_time: minutes(15),
+            day_time: minutes(30),
             ..Limits::default()
         },
     }
@@ -271,14 +273,40 @@ pub fn usual(step: &Step, capability: &Capability) -> Option<Intensity> {
         .map(|allowed| floor_to_grid(full.with_magnitude(allowed), &capability.intensity))
 }
 
-/// Returns the tightest of one duration-like limit over the chain and the compiled ceiling.
+/// Returns the tightest of one duration-like limit over the chain and the compiled ceiling, and whose it is; of equal ones
+/// the first owner.
 pub fn tightest_time(
     chain: &LimitChain,
     modality: Modality,
     pick: impl Fn(&Limits) -> Option<Duration>,
-) -> Option<Duration> {
-    let compiled = pick(&ceiling(modality));
-    chain.iter().filter_map(|(_, owned)| pick(&owned.limits)).chain(compiled).min()
+) -> Option<(Duration, LimitOwner)> {
+    let compiled = pick(&ceiling(modality)).map(|limit| (limit, LimitOwner::Ceiling));
+    let stated = chain.iter().filter_map(|(owner, owned)| Some((pick(&owned.limits)?, owner)));
+    compiled.into_iter().chain(stated).min_by_key(|(limit, owner)| (*limit, owner.index()))
+}
+
+/// Puts the low cap of every step whose modality this client never had into the area's limits (clinical-safety 1.6).
+pub fn first_visit(steps: &mut [Step], known: &BTreeSet<Modality>) {
+    for step in steps.iter_mut().filter(|step| !known.contains(&step.modality)) {
+        if step.low == Limits::default() {
+            continue;
+        }
+        let area = step.chain.get_mut(LimitOwner::Area);
+        let (low, own) = (&step.low, &mut area.limits);
+        own.current = tighter(own.current, low.current);
+        own.phase_charge = tighter(own.phase_charge, low.phase_charge);
+        own.stroke_rate = tighter(own.stroke_rate, low.stroke_rate);
+        own.speed = tighter(own.speed, low.speed);
+        own.level = tighter(own.level, low.level);
+        own.duration = tighter(own.duration, low.duration);
+        own.area_time = tighter(own.area_time, low.area_time);
+        own.session_time = tighter(own.session_time, low.session_time);
+        area.said = format!("{}, first visit: low cap", step.place);
+    }
+}
+
+fn tighter<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    one.into_iter().chain(other).min()
 }
 
 /// Returns zero in the unit's own kind.

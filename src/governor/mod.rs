@@ -26,6 +26,7 @@
 //! | `input`, `output`, `words` | what happens, what is ordered, how a refusal reads |
 //! | `limits` | ceilings, electrical limits, the chain |
 //! | `interlock` | what must hold to arm and to rise |
+//! | `budget`, `resolve` | time per area, session and day; uncertain intervals and their resolution |
 //! | `beside` | what may run at the same time |
 //! | `request` | what people ask |
 //! | `report` | what drivers report |
@@ -53,6 +54,7 @@
 mod alarms;
 mod beside;
 mod book;
+mod budget;
 mod force;
 mod guard;
 mod hand;
@@ -64,6 +66,7 @@ mod mismatch;
 pub mod output;
 mod report;
 mod request;
+mod resolve;
 mod rise;
 mod state;
 mod stop;
@@ -71,16 +74,18 @@ mod tick;
 mod view;
 mod words;
 
-pub use input::{Act, AlarmOutput, Input, RecordHealth, Request, RequestId, Seq, Version};
+pub use input::{Act, AlarmOutput, Input, RecordHealth, Request, RequestId, Resolution, Seq, Version};
 pub use output::{Cleared, Entry, ForGuard, Interlock, Output, Refusal, Verdict};
 pub use view::{Phase, Snapshot, StepState, StepView, StopView, UnitView};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::alarm::Alarm;
 use crate::governor::interlock::Common;
 use crate::governor::state::{StepRun, Unit};
+use crate::model::area::Place;
+use crate::model::budget::{DoseRef, Spent};
 use crate::model::capability::Capability;
 use crate::model::command::{CommandId, DeviceId, Generation};
 use crate::model::dose::DoseId;
@@ -95,6 +100,8 @@ const VERDICTS_KEPT: usize = 256;
 pub struct Settings {
     /// Length of the operator's lease, cut to 1–3 s (design 4).
     pub lease: Duration,
+    /// What the client already got, before this session began.
+    pub spent: Spent,
     /// A seeded defect that the comparison of record and truth must catch.
     #[cfg(feature = "defects")]
     pub defect: Option<Defect>,
@@ -117,6 +124,7 @@ impl Settings {
     pub fn with_lease(lease: Duration) -> Self {
         Self {
             lease: lease.clamp(Duration::from_secs(1), Duration::from_secs(3)),
+            spent: Spent::default(),
             #[cfg(feature = "defects")]
             defect: None,
         }
@@ -151,13 +159,23 @@ pub struct Governor {
     sounded: u64,
     verdicts: BTreeMap<RequestId, Option<Verdict>>,
     last_action: Mono,
+    started: Mono,
+    /// Where a person said that sensation had returned, and when.
+    sensation: Vec<(Place, Mono)>,
+    /// Declared doses and the like are on record.
+    history_noted: bool,
+    /// Uncertain doses of this session: their step, and since when it was in doubt.
+    doubtful: BTreeMap<DoseId, (usize, Mono)>,
+    /// Intervals that were resolved in this session.
+    resolved: BTreeSet<DoseRef>,
     /// Next sign of life to the guard, while it watches a unit.
     beat_at: Option<Mono>,
 }
 
 impl Governor {
     /// Makes the governor of one session. Everything is at zero, nothing is armed, every interlock is open.
-    pub fn new(plan: Plan, settings: Settings, now: Mono) -> Self {
+    pub fn new(mut plan: Plan, settings: Settings, now: Mono) -> Self {
+        limits::first_visit(&mut plan.steps, &settings.spent.known);
         let units = plan.devices.iter().map(|_| Unit::new(now)).collect();
         let runs = plan.steps.iter().map(|step| {
             let capability = plan.devices.get(usize::from(step.device.0)).map(|planned| &planned.capability);
@@ -183,6 +201,11 @@ impl Governor {
             sounded: 0,
             verdicts: BTreeMap::new(),
             last_action: now,
+            started: now,
+            sensation: Vec::new(),
+            history_noted: false,
+            doubtful: BTreeMap::new(),
+            resolved: BTreeSet::new(),
             beat_at: None,
         }
     }

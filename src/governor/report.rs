@@ -156,6 +156,10 @@ impl Governor {
                 Some(_) | None => ledger.settle(now, id, closed),
             });
             // A channel that gives nothing is not in a stimulator's reports: its acknowledged zero is what is known.
+            if let Some(run) = self.runs.get_mut(index).filter(|run| !run.is_live() && !run.ledger.is_open())
+            {
+                run.stop_counting(now);
+            }
             if let Some(run) = self.runs.get_mut(index)
                 && run.ledger.settled_intensity().is_some_and(Intensity::is_zero)
             {

@@ -113,6 +113,11 @@ impl Governor {
             Act::OperatorLimit { limit, .. } => Some(self.operator_limit(now, by, index, *limit, out)),
             Act::Reset { generation } => Some(self.reset(now, by, *generation, out)),
             Act::StatedStopped { device } => Some(self.stated_stopped(now, by, *device, out)),
+            Act::SensationReturned { .. } => {
+                self.sensation_returned(now, by, index, out);
+                Some(Verdict::Granted { target: None })
+            }
+            Act::Resolve(asked) => Some(self.resolve(now, by, asked, out)),
             Act::AcknowledgeAlarms => {
                 self.acknowledge_alarms(now, by, out);
                 Some(Verdict::Granted { target: None })
@@ -130,7 +135,8 @@ impl Governor {
             });
         }
         self.common.read_back = true;
-        self.append(now, Entry::ReadBack { by, client: client.clone() }, out);
+        self.append(now, Entry::ReadBack { by: by.clone(), client: client.clone() }, out);
+        self.note_history(now, &by, out);
         self.bump();
         Verdict::Granted { target: None }
     }
@@ -147,6 +153,9 @@ impl Governor {
         };
         if let Some(why) = why {
             return Verdict::Refused(Refusal::State { why });
+        }
+        if let Some(refusal) = self.rest_left(index, now) {
+            return Verdict::Refused(refusal);
         }
         self.open_epoch(now, by, index, out)
     }
@@ -167,8 +176,8 @@ impl Governor {
         if let Some(refusal) = self.arm_blocked(index, now) {
             return Verdict::Refused(refusal);
         }
-        if self.left(index, now).is_some_and(|(left, _)| left < super::tick::START_MIN) {
-            return Verdict::Refused(Refusal::State { why: "The time of this step or area is used up." });
+        if let Some(refusal) = self.no_time(index, now) {
+            return Verdict::Refused(refusal);
         }
         let Some((device, channel, step)) =
             self.step(index).map(|step| (step.device, step.channel, step.number))
@@ -295,7 +304,7 @@ impl Governor {
                 unchanged: run.setpoint,
             }));
         }
-        if let Some(refusal) = self.rise_blocked(index, now) {
+        if let Some(refusal) = self.rise_blocked(index, now).or_else(|| self.no_time(index, now)) {
             return Err(Verdict::Refused(refusal));
         }
         if let Some(usual) = limits::usual(step, capability)
@@ -547,10 +556,12 @@ impl Act {
             | Self::Comfort { step, .. }
             | Self::TooMuch { step }
             | Self::ClientLess { step }
-            | Self::OperatorLimit { step, .. } => Some(*step),
+            | Self::OperatorLimit { step, .. }
+            | Self::SensationReturned { step } => Some(*step),
             Self::ReadBack { .. }
             | Self::Reset { .. }
             | Self::StatedStopped { .. }
+            | Self::Resolve(_)
             | Self::AcknowledgeAlarms
             | Self::Present => None,
         }

@@ -39,10 +39,10 @@ pub(crate) struct StepRun {
     pub(crate) used: Duration,
     /// Output time runs since.
     pub(crate) on_since: Option<Mono>,
-    /// Output that nobody commanded while the step was not in use: it counts on the area, not as this step's own.
-    pub(crate) uncommanded: Duration,
-    /// It runs since.
+    /// Output that nobody commanded while the step was not in use runs since: it counts on the area, not as this step's own.
     pub(crate) uncommanded_since: Option<Mono>,
+    /// Output so far, commanded or not, as it counts in budgets.
+    pub(crate) spans: Vec<(Mono, Mono)>,
     /// The finish ramp began.
     pub(crate) finishing: Option<Finish>,
     pub(crate) ledger: Ledger,
@@ -161,8 +161,8 @@ impl StepRun {
             pending: None,
             used: Duration::ZERO,
             on_since: None,
-            uncommanded: Duration::ZERO,
             uncommanded_since: None,
+            spans: Vec::new(),
             finishing: None,
             ledger: Ledger::new(contact_seen_from),
             progress_at: None,
@@ -196,16 +196,28 @@ impl StepRun {
     /// Ends the counting of output time.
     pub(crate) fn stop_counting(&mut self, at: Mono) {
         self.used = self.used_at(at);
-        self.on_since = None;
-        if let Some(since) = self.uncommanded_since.take() {
-            self.uncommanded = self.uncommanded.saturating_add(at.since(since));
-        }
+        let running = [self.on_since.take(), self.uncommanded_since.take()];
+        self.spans.extend(running.into_iter().flatten().map(|since| (since, at.max(since))));
     }
 
-    /// Returns the output time on the step's area so far, commanded or not.
-    pub(crate) fn on_area_at(&self, now: Mono) -> Duration {
-        let beside = self.uncommanded_since.map_or(Duration::ZERO, |since| now.since(since));
-        self.used_at(now).saturating_add(self.uncommanded).saturating_add(beside)
+    /// Returns whether output time runs.
+    pub(crate) const fn counts(&self) -> bool {
+        self.on_since.is_some() || self.uncommanded_since.is_some()
+    }
+
+    /// Returns the output so far; what runs, up to `now`.
+    pub(crate) fn spans_at(&self, now: Mono) -> impl Iterator<Item = (Mono, Mono)> {
+        let running = [self.on_since, self.uncommanded_since].into_iter().flatten();
+        self.spans.iter().copied().chain(running.map(move |since| (since, now.max(since))))
+    }
+
+    /// Takes `[to, until)` out of what counts: a person resolved an interval that began at `from` and counted until then.
+    pub(crate) fn cut_back(&mut self, from: Mono, until: Mono, to: Mono) {
+        for span in &mut self.spans {
+            if span.0 <= from && span.1 > to && span.1 <= until {
+                span.1 = to.max(span.0);
+            }
+        }
     }
 
     /// Returns whether the step holds or may hold output of its channel.

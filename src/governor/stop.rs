@@ -204,7 +204,7 @@ impl Governor {
     ) {
         self.void_pending(now, index, Refusal::State { why: "The step is ending." }, out);
         // Whoever asks late gets no fall: zero comes at or before the limit.
-        let time_to_fall = self.left(index, now).is_some_and(|(left, _)| left >= super::tick::FINISH_RAMP);
+        let time_to_fall = self.left(index, now).is_some_and(|left| left.time >= super::tick::FINISH_RAMP);
         let Some(run) = self.runs.get_mut(index) else {
             return;
         };
@@ -241,7 +241,10 @@ impl Governor {
         let Some(run) = self.runs.get_mut(index) else {
             return;
         };
-        run.stop_counting(now);
+        // Time runs on until the zero is acknowledged.
+        if !run.ledger.is_open() {
+            run.stop_counting(now);
+        }
         let zero = run.setpoint.zero();
         (run.asked, run.setpoint, run.target, run.envelope) = (zero, zero, zero, zero);
         run.program = None;

@@ -114,7 +114,7 @@ impl Governor {
         let (step, run) = (self.step(index)?, self.runs.get(index)?);
         let intent = run.pending.as_ref().map(|pending| pending.at.saturating_add(INTENT_LIFE));
         let end = run.on_since.filter(|_| run.state == StepState::Running).and_then(|_| {
-            let (left, _) = self.left(index, self.now)?;
+            let left = self.left(index, self.now)?.time;
             Some(self.now.saturating_add(left).saturating_sub(self.finish_lead(index)))
         });
         let finish = run.finishing.map(|finish| finish.next);
@@ -240,52 +240,6 @@ impl Governor {
         }
     }
 
-    /// Returns what is left of a step's time, and why it ends then.
-    pub(super) fn left(&self, index: usize, now: Mono) -> Option<(Duration, StopReason)> {
-        let (step, run) = (self.step(index)?, self.runs.get(index)?);
-        let whole = limits::tightest_time(&step.chain, step.modality, |limits| limits.duration)
-            .map_or(step.duration, |limit| limit.min(step.duration));
-        let own = (whole.saturating_sub(run.used_at(now)), StopReason::Completed);
-        let area = (self.area_left(index, now), StopReason::AreaCap);
-        let session = (self.session_left(index, now), StopReason::SessionCap);
-        [own, area, session].into_iter().min_by_key(|(left, _)| *left)
-    }
-
-    /// Returns what is left of the area's time in this session, all bouts and channels together.
-    pub(super) fn area_left(&self, index: usize, now: Mono) -> Duration {
-        let Some(step) = self.step(index) else {
-            return Duration::ZERO;
-        };
-        self.time_left(index, now, |limits| limits.area_time, |other| other.place == step.place)
-    }
-
-    fn session_left(&self, index: usize, now: Mono) -> Duration {
-        self.time_left(index, now, |limits| limits.session_time, |_| true)
-    }
-
-    fn time_left(
-        &self,
-        index: usize,
-        now: Mono,
-        pick: impl Fn(&crate::model::limit::Limits) -> Option<Duration>,
-        counts: impl Fn(&Step) -> bool,
-    ) -> Duration {
-        let Some(step) = self.step(index) else {
-            return Duration::ZERO;
-        };
-        let Some(limit) = limits::tightest_time(&step.chain, step.modality, pick) else {
-            return Duration::MAX;
-        };
-        let used = self
-            .plan
-            .steps
-            .iter()
-            .zip(&self.runs)
-            .filter(|(other, _)| other.modality == step.modality && counts(other))
-            .fold(Duration::ZERO, |sum, (_, run)| sum.saturating_add(run.on_area_at(now)));
-        limit.saturating_sub(used)
-    }
-
     fn finish_lead(&self, index: usize) -> Duration {
         match self.runs.get(index).map(|run| run.setpoint) {
             Some(Intensity::Current(current)) if current.microamps() > 0 => {
@@ -303,10 +257,11 @@ impl Governor {
         if !running {
             return;
         }
-        if let Some((left, reason)) = self.left(index, now)
-            && left <= self.finish_lead(index)
+        if let Some(left) = self.left(index, now)
+            && left.time <= self.finish_lead(index)
         {
-            self.begin_finish(now, index, reason, out);
+            self.note_budget(now, index, left, out);
+            self.begin_finish(now, index, left.budget.ends(), out);
         }
     }
 
@@ -520,11 +475,18 @@ impl Governor {
         }
     }
 
-    /// Returns until when a unit that hears nothing can run on by itself, when it stops by itself.
-    fn runs_on_until(&self, index: usize) -> Option<Mono> {
+    /// Returns until when a unit that hears nothing can run on by itself: its own time-out, else its battery's end, when its
+    /// output is in doubt.
+    pub(super) fn runs_on_until(&self, index: usize) -> Option<Mono> {
         let device = self.step(index)?.device;
-        let keep_alive = self.capability(device)?.keep_alive?;
-        Some(self.unit(device)?.driven_until.saturating_add(keep_alive))
+        let capability = self.capability(device)?;
+        match capability.keep_alive {
+            Some(keep_alive) => Some(self.unit(device)?.driven_until.saturating_add(keep_alive)),
+            None => {
+                let from = self.runs.get(index)?.ledger.uncertain_from()?;
+                Some(from.saturating_add(capability.battery_life))
+            }
+        }
     }
 
     fn tick_renewal(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {

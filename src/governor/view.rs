@@ -6,6 +6,7 @@ use crate::alarm::{Alarm, Sounding};
 use crate::governor::input::Version;
 use crate::governor::state::Unit;
 use crate::governor::{Governor, limits};
+use crate::model::budget::{Budget, Left, OpenDose};
 use crate::model::command::{Generation, Intensity};
 use crate::model::limit::LimitOwner;
 use crate::model::session::StopReason;
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub steps: Vec<StepView>,
     /// One per unit of the plan.
     pub units: Vec<UnitView>,
+    /// Uncertain intervals that nobody has resolved, of this session and of earlier ones.
+    pub unresolved: Vec<OpenDose>,
     /// Alarms, highest and newest first.
     pub alarms: Vec<Alarm>,
     /// What is to be heard.
@@ -51,8 +54,12 @@ pub struct StepView {
     pub envelope: Intensity,
     /// Time left of the step.
     pub left: Duration,
-    /// Time left on the area in this session.
+    /// The tightest budget, and whose limit it is.
+    pub budget: Option<Left>,
+    /// Time left on the area today.
     pub area_left: Duration,
+    /// Time left of the modality for the client today.
+    pub day_left: Duration,
     /// What it gave is known only between two bounds.
     pub uncertain: bool,
     /// Program phase.
@@ -134,6 +141,7 @@ impl Governor {
             latched: self.latched,
             steps: (0..self.runs.len()).filter_map(|index| self.step_view(index, now)).collect(),
             units: self.units.iter().map(|unit| unit.view(now)).collect(),
+            unresolved: self.settings.spent.open.clone(),
             alarms,
             sounding: self.sounding(now),
         }
@@ -143,6 +151,8 @@ impl Governor {
         let (step, run) = (self.step(index)?, self.runs.get(index)?);
         let capability = self.capability(step.device)?;
         let binding = limits::binding(step, capability, run.operator_limit, run.comfort_limit);
+        let left = self.left(index, now);
+        let of = |budget| self.left_of(index, now, budget).map_or(Duration::MAX, |left| left.time);
         Some(StepView {
             number: step.number,
             state: run.state,
@@ -152,8 +162,10 @@ impl Governor {
             setpoint: run.setpoint,
             delivered: run.delivered,
             envelope: run.envelope,
-            left: self.left(index, now).map_or(Duration::ZERO, |(left, _)| left),
-            area_left: self.area_left(index, now),
+            left: left.map_or(Duration::ZERO, |left| left.time),
+            budget: left,
+            area_left: of(Budget::Area),
+            day_left: of(Budget::Day),
             uncertain: run.ledger.is_uncertain(),
             phase: run.program.map_or(Phase::Continuous, |program| program.phase),
         })

@@ -78,6 +78,8 @@ pub struct OpenDose {
     pub modality: Modality,
     /// Output time, least and most.
     pub on: (Duration, Duration),
+    /// It counts in today's budgets.
+    pub today: bool,
 }
 
 /// What of a client's time is used up.
@@ -147,6 +149,19 @@ impl Spent {
             let on = self.areas.entry(key).or_insert(OnArea { time: Duration::ZERO, ago });
             on.time = on.time.saturating_add(time);
             on.ago = on.ago.min(ago);
+        }
+    }
+
+    /// Gives back what a resolution leaves over. The client's day gives back percussion only: of two channels at once the
+    /// other one may have gone on.
+    pub fn give_back(&mut self, modality: Modality, place: &Place, time: Duration) {
+        for half in place.side.halves() {
+            if let Some(on) = self.areas.get_mut(&(modality, place.area.clone(), *half)) {
+                on.time = on.time.saturating_sub(time);
+            }
+        }
+        if let Some(day) = self.day.get_mut(&modality).filter(|_| modality == Modality::Percussion) {
+            *day = day.saturating_sub(time);
         }
     }
 

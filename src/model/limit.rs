@@ -101,10 +101,12 @@ pub struct Limits {
     pub level: Option<Level>,
     /// Duration of the step: neurostimulation from first output to zero, percussion motor-on time.
     pub duration: Option<Duration>,
-    /// Output time on the step's area, all bouts of the session together.
+    /// Output time on the step's area in one day, all bouts, channels, devices and sessions together.
     pub area_time: Option<Duration>,
     /// Output time of the modality in the session.
     pub session_time: Option<Duration>,
+    /// Output time of the modality in one day, for the client.
+    pub day_time: Option<Duration>,
 }
 
 /// One owner's limits, and who said so in words for screens and records.

@@ -53,6 +53,8 @@ pub struct Plan {
     pub together: Vec<(u8, u8)>,
     /// Pairs of steps that are meant to run at the same time. Percussion beside stimulation needs the distance (SR-25).
     pub beside: Vec<Beside>,
+    /// Sessions of the course in seven days; one more needs a reason.
+    pub sessions_per_week: Option<u8>,
 }
 
 /// Two steps that are meant to run at the same time.
@@ -110,6 +112,10 @@ pub struct Step {
     pub force_max: Option<RawForce>,
     /// Above this a reason is asked.
     pub usual: Limits,
+    /// How long its area rests before this modality comes back to it.
+    pub rest: Duration,
+    /// The low cap of this step, for a client's first visit with the modality; it tightens the area's limits.
+    pub low: Limits,
     /// What files bound, by owner.
     pub chain: LimitChain,
 }

@@ -66,6 +66,8 @@ pub struct Protocol {
     pub off: Option<Range<Duration>>,
     /// Duration of a step: neurostimulation in total, percussion per area.
     pub duration: Range<Duration>,
+    /// How long an area rests between two bouts.
+    pub rest_same_area: Duration,
     /// Above this the therapist gives a reason; the upper end of what is usual.
     pub usual: Limits,
     /// Above this the answer is no.

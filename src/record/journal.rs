@@ -25,9 +25,11 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use crate::governor::{Entry, Seq};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::{Dose, DoseId, Evidence};
+use crate::model::plan::ClientCode;
 use crate::model::session::SessionId;
 use crate::model::uncertain::Knowledge;
 use crate::record::RecordError;
+use crate::record::daily::{self, AlarmTest};
 use crate::record::entry::{Body, DoseBody, GENESIS, SealReason, SessionHead, StoredEntry, Total, wall_text};
 use crate::record::recover::{self, ProgressRow, Proof, Read};
 use crate::record::settle::{self, NarrowedBy, Resolve, Resolving};
@@ -413,14 +415,38 @@ impl Journal {
         let sessions = self.reader()?.sessions()?;
         let settled = sessions.into_iter().find(|session| session.session == *of);
         let settled = settled.ok_or_else(|| RecordError::NoSuchSession { session: of.clone() })?;
+        let client = settled.client;
+        self.short((settle::PLAN_ID, settle::TITLE), (client, settled.simulated), stamp, bodies)
+    }
+
+    /// Puts on record how a person tried the alarm: a short session of its own. Durable when this returns.
+    ///
+    /// # Errors
+    /// When a session is open or the disk refuses.
+    pub fn alarm_test(&mut self, stamp: Stamp, test: &AlarmTest) -> Result<(), RecordError> {
+        let AlarmTest { by, player, heard } = test;
+        let body = Body::AlarmTest { by: by.into(), player: player.clone(), heard: *heard };
+        // Nobody is treated: there is no client.
+        let nobody = (ClientCode::new("-"), false);
+        self.short((daily::PLAN_ID, daily::TITLE), nobody, stamp, &[body])
+    }
+
+    /// Writes a short session of its own, without units and steps.
+    fn short(
+        &mut self,
+        (plan_id, plan_title): (&str, &str),
+        (client, simulated): (ClientCode, bool),
+        stamp: Stamp,
+        bodies: &[Body],
+    ) -> Result<(), RecordError> {
         let head = SessionHead {
             session: SessionId::new(uuid::Uuid::now_v7().to_string()),
-            plan_id: settle::PLAN_ID.to_owned(),
-            plan_title: settle::TITLE.to_owned(),
-            client: settled.client,
+            plan_id: plan_id.to_owned(),
+            plan_title: plan_title.to_owned(),
+            client,
             plan_digest: String::new(),
             file_digests: Vec::new(),
-            simulated: settled.simulated,
+            simulated,
             software: concat!("doseward ", env!("CARGO_PKG_VERSION")).to_owned(),
             mono_origin_us: 0,
             boot: None,

@@ -19,6 +19,7 @@
 //!   before stays on record;
 //! - damage is reported, never repaired.
 
+pub mod daily;
 pub mod entry;
 pub mod export;
 pub mod journal;

@@ -86,14 +86,19 @@ impl Reader {
             units.extend(devices.iter().map(|device| device.label.clone()));
             steps.clone_from(planned);
         }
+        let mut open = Vec::new();
         for dose in &doses {
             spent.known.insert(dose.dose.modality);
             if dose.is_open() {
                 let unit = units.get(usize::from(dose.dose.device.0)).cloned().unwrap_or_default();
-                spent.open.push(open_dose(session, unit, dose));
+                open.push((unit, dose));
             }
         }
         let counted = Counted { asked, session, steps, entries };
+        let open = open
+            .into_iter()
+            .map(|(unit, dose)| open_dose(session, unit, dose, counted.is_today(dose, today)));
+        spent.open.extend(open);
         if !doses.is_empty() && session.plan_id == asked.plan_id && counted.in_week(today) {
             spent.sessions_in_week = spent.sessions_in_week.saturating_add(1);
         }
@@ -209,7 +214,7 @@ impl Counted<'_> {
     }
 }
 
-fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose) -> OpenDose {
+fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose, today: bool) -> OpenDose {
     let (least, most) = recorded.bounds_us();
     OpenDose {
         of: DoseRef { session: Some(session.session.clone()), dose: recorded.dose.id },
@@ -217,6 +222,7 @@ fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose) ->
         place: recorded.dose.place.clone(),
         modality: recorded.dose.modality,
         on: (Duration::from_micros(least), Duration::from_micros(most.max(least))),
+        today,
     }
 }
 

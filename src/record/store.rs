@@ -275,7 +275,11 @@ impl Reader {
         text.map(|text| parse_wall(&text)).transpose()
     }
 
-    fn select(&self, tail: &str, with: &[&dyn rusqlite::ToSql]) -> Result<Vec<StoredEntry>, RecordError> {
+    pub(crate) fn select(
+        &self,
+        tail: &str,
+        with: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<StoredEntry>, RecordError> {
         select(&self.connection, tail, with)
     }
 }

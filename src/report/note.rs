@@ -6,6 +6,7 @@
 use jiff::tz::TimeZone;
 
 use crate::alarm::Cause;
+use crate::model::command::Setpoint;
 use crate::model::dose::Evidence;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::RecordError;
@@ -327,18 +328,49 @@ impl Note {
                 ""
             };
             let (least, most) = dose.on_us;
+            let gun = matches!(dose.upper, Setpoint::Speed(_) | Setpoint::Level(_));
+            let buttons = if gun { ", unless the gun's own buttons were pressed" } else { "" };
             let said = format!(
-                "{}, from {}: {} of output certain, up to {} possible, at no more than {}. {why}{open} Budgets count {}. {}",
+                "{}, from {}: {} of output certain, up to {} possible, at no more than {}{buttons}. {why}{open}{} Budgets \
+                 count {}.{}",
                 first_upper(&dose.place.to_string()),
                 self.clock_of(dose.from),
                 clock_time(least / SECOND),
                 clock_time(most.div_ceil(SECOND)),
                 dose.upper.intensity(),
-                clock_time(most.div_ceil(SECOND)),
-                todo,
+                self.settled(recorded),
+                clock_time(recorded.counted_us().div_ceil(SECOND)),
+                if recorded.is_open() { format!(" {todo}") } else { String::new() },
             );
             paragraph(out, "- ", &said);
         }
+    }
+
+    /// Returns how later sources narrowed an uncertain dose, and how a person resolved it.
+    fn settled(&self, recorded: &RecordedDose) -> String {
+        let mut said = String::new();
+        if let Some((by, _)) = &recorded.narrowed {
+            let (least, most) = recorded.bounds_us();
+            said.push_str(&format!(
+                " Narrowed to between {} and {}: {}.",
+                clock_time(least / SECOND),
+                clock_time(most.div_ceil(SECOND)),
+                by.words()
+            ));
+        }
+        if let Some(resolved) = &recorded.resolved {
+            let (least, most) = resolved.shown_us;
+            said.push_str(&format!(
+                " Resolved by {} at {} between {} and {}: {} ({}).",
+                resolved.by.person,
+                self.day_clock(resolved.wall),
+                clock_time(least / SECOND),
+                clock_time(most.div_ceil(SECOND)),
+                clock_time(resolved.gave_us.div_ceil(SECOND)),
+                resolved.reason
+            ));
+        }
+        said
     }
 
     fn alarms(&self, out: &mut String) {

@@ -195,6 +195,11 @@ impl SessionHandle {
         self.lanes.post_session(self.by.clone(), reason);
     }
 
+    /// The client stops everything. Returns at once; never refused, never queued.
+    pub fn client_stop(&self) {
+        self.lanes.post_session(Actor::client(self.by.screen.clone()), StopReason::ClientRequest);
+    }
+
     /// Says that the screen painted the snapshot issued at `issued`.
     pub fn heartbeat(&self, issued: Mono) {
         self.heartbeat.send_replace(Seen::Painted(issued));

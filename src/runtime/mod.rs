@@ -18,6 +18,7 @@ pub mod handle;
 pub mod recorder_task;
 pub mod session_task;
 pub mod shutdown;
+pub mod sounder;
 
 #[cfg(test)]
 mod fakes;
@@ -32,9 +33,10 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::alarm::Cause;
 use crate::clock::Clock;
 use crate::driver::Driver;
-use crate::governor::{AlarmOutput, Governor, Input, Settings};
+use crate::governor::{Governor, Input, Settings};
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, StopReason};
@@ -44,6 +46,7 @@ use device_task::{DeviceEnd, DeviceTask, ORDERS_MAX, Order};
 use handle::{EVENTS_MAX, Lanes, REQUESTS_MAX, Seen, SessionHandle};
 use recorder_task::{Recorder, Writing};
 use session_task::{Ends, SessionEnd, SessionTask, Shell};
+use sounder::{SoundTask, Voice};
 
 /// Inputs that may wait for the session task.
 const INPUTS_MAX: usize = 256;
@@ -122,13 +125,16 @@ pub struct Parts {
     pub guard: watch::Receiver<bool>,
     /// The wall clock is not more than two minutes behind the newest entry of the record.
     pub clock_sane: bool,
-    /// Whether the box can sound an alarm.
-    pub alarm_output: AlarmOutput,
+    /// What sounds the alarms.
+    pub voice: Voice,
+    /// Units that an earlier session locked, why and for how long yet.
+    pub locked: Vec<(DeviceId, Cause, Duration)>,
 }
 
 enum TaskEnd {
     Session(SessionEnd),
     Device(DeviceId, DeviceEnd),
+    Sound,
 }
 
 impl Builder {
@@ -176,7 +182,7 @@ impl Builder {
             close: close.subscribe(),
             snapshot,
             clock_sane: parts.clock_sane,
-            alarm_output: parts.alarm_output,
+            locked: parts.locked,
         };
         let shell = Shell {
             clock: self.clock.clone(),
@@ -196,12 +202,23 @@ impl Builder {
             lanes: self.lanes.clone(),
             heartbeat: Arc::new(heartbeat),
             close: Arc::new(close),
-            snapshot: shown,
+            snapshot: shown.clone(),
             events,
         };
         let mut tasks = JoinSet::new();
         let session = SessionTask::new(governor, shell, ends);
         tasks.spawn(async move { TaskEnd::Session(session.run().await) });
+        let sound = SoundTask {
+            clock: self.clock.clone(),
+            voice: parts.voice,
+            snapshots: shown.clone(),
+            inputs: self.inputs.0,
+            said: None,
+        };
+        tasks.spawn(async move {
+            sound.run().await;
+            TaskEnd::Sound
+        });
         for (id, device) in (0u8..).map(DeviceId).zip(self.devices) {
             tasks.spawn(async move { TaskEnd::Device(id, device.await) });
         }
@@ -255,6 +272,8 @@ impl Supervisor {
                 ended.session = Some(end);
             }
             Ok(TaskEnd::Device(id, end)) => self.device_ended(id, end, ended),
+            // It ends with the snapshots, and those with the session task, whose end is said.
+            Ok(TaskEnd::Sound) => {}
             // The session task died: its ends are gone, and with them the units' orders; each unit stops for it.
             Err(error) => {
                 let why =

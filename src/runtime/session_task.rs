@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::alarm::Cause;
 use crate::clock::Clock;
 use crate::governor::{
-    AlarmOutput, Entry, ForGuard, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot,
-    StepState, Verdict,
+    Entry, ForGuard, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict,
 };
 use crate::model::command::{DeviceId, Generation};
 use crate::model::report::{Report, StopProgress};
@@ -67,8 +67,8 @@ pub(crate) struct Ends {
     pub(crate) snapshot: watch::Sender<Snapshot>,
     /// The wall clock is not behind the record.
     pub(crate) clock_sane: bool,
-    /// Whether the box can sound an alarm.
-    pub(crate) alarm_output: AlarmOutput,
+    /// Units that an earlier session locked.
+    pub(crate) locked: Vec<(DeviceId, Cause, Duration)>,
 }
 
 /// The task.
@@ -129,8 +129,9 @@ impl SessionTask {
         self.advance(Input::Guard { present });
         let sane = self.ends.clock_sane;
         self.advance(Input::ClockSane(sane));
-        let state = self.ends.alarm_output;
-        self.advance(Input::AlarmOutput(state));
+        for (device, cause, left) in std::mem::take(&mut self.ends.locked) {
+            self.advance(Input::LockedOut { device, cause, left });
+        }
         // The head of the session is on the disk: the record takes entries.
         self.advance(Input::Record(RecordHealth::Healthy));
         loop {

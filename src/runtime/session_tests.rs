@@ -103,6 +103,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
     let plan = Plan {
         together: Vec::new(),
         beside: Vec::new(),
+        sessions_per_week: None,
         id: "p".to_owned(),
         title: "P".to_owned(),
         client: ClientCode::new("C-1"),
@@ -129,7 +130,8 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
         writing: Writing::InLine,
         guard: present,
         clock_sane: true,
-        alarm_output: crate::governor::AlarmOutput::Logged,
+        voice: crate::runtime::sounder::Voice::log(),
+        locked: Vec::new(),
     };
     let (session, supervisor) = builder.start(parts).unwrap();
     Bench { clock, session, supervisor, wires, record, guard, way, _replies: replies }

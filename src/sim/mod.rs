@@ -72,6 +72,8 @@ pub enum SimEvent {
     DropRequests(u8),
     /// Set its charge, percent.
     Battery(u8),
+    /// Press it this hard, in its own numbers.
+    Force(u32),
 }
 
 /// What a simulated unit does.

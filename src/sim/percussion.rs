@@ -217,6 +217,8 @@ pub struct Gun {
     charge_full_us: u64,
     reply_delay: Duration,
     faults: Faults,
+    /// How hard it is pressed; reported where the profile has a field for it.
+    force: u32,
     on_us: u64,
     /// Twice the integral of µraw over µs.
     double_integral: u128,
@@ -276,6 +278,7 @@ impl Gun {
             charge_left_us,
             charge_full_us,
             faults: Faults::default(),
+            force: 0,
             on_us: 0,
             double_integral: 0,
             highest: 0,
@@ -582,6 +585,7 @@ impl Gun {
                 NotificationMeans::Pressure => 0,
             },
             "battery" => u32::from(self.battery_percent()),
+            "force" => self.force,
             "firmware" => from_dotted(&self.behaviour.firmware).unwrap_or(0),
             _ => 0,
         }
@@ -611,6 +615,7 @@ impl Gun {
             SimEvent::CorruptReplies(count) => self.faults.corrupt_replies = count,
             SimEvent::DuplicateReplies(count) => self.faults.duplicate_replies = count,
             SimEvent::DropRequests(count) => self.faults.drop_requests = count,
+            SimEvent::Force(force) => self.force = force,
             SimEvent::Battery(percent) => {
                 self.charge_left_us = self.charge_full_us / 100 * u64::from(percent.min(100));
             }

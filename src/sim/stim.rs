@@ -970,7 +970,7 @@ impl Stimulator {
                 self.silent_until = self.now.saturating_add(self.behaviour.boot);
             }
             // A stimulator of this family has no such keys.
-            SimEvent::ButtonStart | SimEvent::ButtonStop | SimEvent::ButtonSpeed(_) => {}
+            SimEvent::ButtonStart | SimEvent::ButtonStop | SimEvent::ButtonSpeed(_) | SimEvent::Force(_) => {}
             SimEvent::DropReplies(count) => self.faults.drop_replies = count,
             SimEvent::DelayReplies(delay) => self.faults.delay = delay,
             SimEvent::CorruptReplies(count) => self.faults.corrupt_replies = count,

@@ -4,7 +4,7 @@
 //! simulators' standard input and in a test:
 //!
 //! ```text
-//! device     lead-off N | lead-on N | wedge | unwedge | reboot | button-start | button-stop | button-speed N
+//! device     lead-off N | lead-on N | wedge | unwedge | reboot | button-start | button-stop | button-speed N | force N
 //!            drop-replies N | delay-replies SPAN | corrupt-replies N | duplicate-replies N | drop-requests N
 //!            battery PERCENT
 //! link       link-loss [objects-removed] | link-back | unplug | plug        (unplug = link-loss, plug = link-back)
@@ -398,6 +398,7 @@ impl Words<'_> {
             "duplicate-replies" => self.number().map(SimEvent::DuplicateReplies),
             "drop-requests" => self.number().map(SimEvent::DropRequests),
             "battery" => self.number().map(SimEvent::Battery),
+            "force" => self.number().map(SimEvent::Force),
             _ => return None,
         };
         Some(event.map(WorldEvent::Device))

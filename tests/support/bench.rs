@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use doseward::governor::{
-    Act, AlarmOutput, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Seq,
-    Settings, Verdict,
+    Act, AlarmOutput, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId, Resolution,
+    Seq, Settings, Verdict,
 };
+use doseward::model::budget::Spent;
 use doseward::model::command::{Channel, Command, CommandId, DeviceId, Generation, Intensity, Setpoint};
 use doseward::model::plan::{ClientCode, Plan};
 use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
@@ -87,6 +88,9 @@ pub struct Said {
 /// The bench.
 pub struct Bench {
     pub governor: Governor,
+    /// The plan as it was handed over: the governor may tighten its own.
+    pub prescribed: Plan,
+    pub settings: Settings,
     pub now: Mono,
     pub said: Vec<Said>,
     pub inputs: Vec<(Mono, Input)>,
@@ -113,13 +117,27 @@ impl Bench {
         bench
     }
 
+    /// As [`Bench::ready`], for a client who already got something.
+    pub fn after(plan: Plan, spent: Spent) -> Self {
+        let mut bench = Self::with(plan, Settings { spent, ..Settings::default() });
+        bench.make_ready();
+        bench
+    }
+
     /// A bench on which nothing has happened yet.
     pub fn bare(plan: Plan) -> Self {
+        Self::with(plan, Settings::default())
+    }
+
+    fn with(plan: Plan, settings: Settings) -> Self {
         let guns: Vec<bool> = plan.devices.iter().map(|unit| unit.capability.pulse.is_none()).collect();
-        let governor = Governor::new(plan, Settings::default(), Mono::ORIGIN);
+        let prescribed = plan.clone();
+        let governor = Governor::new(plan, settings.clone(), Mono::ORIGIN);
         let units = guns.into_iter().map(|gun| ModelUnit { gun, ..ModelUnit::default() }).collect();
         Self {
             governor,
+            prescribed,
+            settings,
             now: Mono::ORIGIN,
             said: Vec::new(),
             inputs: Vec::new(),
@@ -160,11 +178,24 @@ impl Bench {
 
     /// A person asks for something; returns the request's number.
     pub fn act(&mut self, act: Act) -> RequestId {
+        self.act_by(actor(), act)
+    }
+
+    /// As `act`, by somebody else.
+    pub fn act_by(&mut self, by: Actor, act: Act) -> RequestId {
         self.next_request += 1;
         let id = RequestId(self.next_request);
         let seen = self.governor.snapshot(self.now).version;
-        self.input(Input::Request(Request { id, by: actor(), seen, act }));
+        self.input(Input::Request(Request { id, by, seen, act }));
         id
+    }
+
+    /// A person accepts the upper bound of every uncertain interval.
+    pub fn resolve_all(&mut self) {
+        for open in self.governor.snapshot(self.now).unresolved {
+            let (shown, gave, reason) = (open.on, open.on.1, "asked by the test".to_owned());
+            self.act(Act::Resolve(Resolution { of: open.of, shown, gave, reason }));
+        }
     }
 
     pub fn stop_all(&mut self) {
@@ -378,6 +409,11 @@ impl Bench {
                 self.tell(device, Report::Alive);
             }
         }
+    }
+
+    pub fn power_off(&mut self, device: usize) {
+        let now = self.now;
+        self.units[device].all_off(now);
     }
 
     pub fn lead_off(&mut self, device: usize) {

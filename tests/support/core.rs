@@ -9,7 +9,7 @@ use std::time::Duration;
 use doseward::driver::{Driver, DriverInput, DriverOutput, SendOutcome};
 use doseward::governor::{
     Act, AlarmOutput, Cleared, Entry, ForGuard, Governor, Input, Output, RecordHealth, Request, RequestId,
-    Seq, Settings, StepState,
+    Resolution, Seq, Settings, StepState,
 };
 use doseward::model::command::{DeviceId, Generation, Intensity};
 use doseward::model::packet::{Endpoint, Packet, Purpose, Received, WriteKind};
@@ -473,6 +473,10 @@ impl Core {
             self.seen_operator = true;
         }
         let view = self.governor.snapshot(self.now);
+        if let Some(open) = view.unresolved.first() {
+            let (of, shown, reason) = (open.of.clone(), open.on, "asked by the test".to_owned());
+            self.act(Act::Resolve(Resolution { of, shown, gave: shown.1, reason }));
+        }
         if let Some(generation) = view.latched {
             self.act(Act::Reset { generation });
             return;

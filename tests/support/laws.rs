@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, ForGuard, Governor, Input, Output, RecordHealth, Settings};
+use doseward::governor::{Act, Entry, ForGuard, Governor, Input, Output, RecordHealth};
+use doseward::model::area::{Place, Side};
+use doseward::model::budget::Spent;
 use doseward::model::command::{Command, Intensity, Setpoint};
 use doseward::model::limit::{LimitOwner, Limits};
 use doseward::model::plan::{Plan, Step};
@@ -78,6 +80,9 @@ struct Belief {
     operator: BTreeMap<u8, Option<u32>>,
     /// First non-zero of the present bout, per step; and time used before it.
     on: BTreeMap<u8, (Option<Mono>, f64)>,
+    /// Bouts that are over: step, begin, end.
+    spans: Vec<(u8, Mono, Mono)>,
+    spent: Spent,
 }
 
 /// What a run reached, for the coverage line.
@@ -94,6 +99,8 @@ pub struct Reached {
     pub program_rises: usize,
     pub ends: usize,
     pub beats: usize,
+    pub budgets: usize,
+    pub resolved: usize,
 }
 
 impl Reached {
@@ -108,6 +115,8 @@ impl Reached {
         self.resets += other.resets;
         self.program_rises += other.program_rises;
         self.ends += other.ends;
+        self.budgets += other.budgets;
+        self.resolved += other.resolved;
         self.beats += other.beats;
     }
 }
@@ -122,11 +131,11 @@ fn step_of(plan: &Plan, device: u8, channel: u8) -> &Step {
 /// Laws 1–6 over the log of one run. Returns what was reached.
 pub fn check_log(bench: &Bench) -> Reached {
     let plan = bench.governor.plan();
-    let mut belief = Belief::default();
+    let mut belief = Belief { spent: bench.settings.spent.clone(), ..Belief::default() };
     let mut reached = Reached::default();
     let mut said = bench.said.iter().peekable();
     // The log of outputs is split by replaying the inputs, so that each call's outputs are known.
-    let mut replay = Governor::new(plan.clone(), Settings::default(), Mono::ORIGIN);
+    let mut replay = Governor::new(bench.prescribed.clone(), bench.settings.clone(), Mono::ORIGIN);
     for (at, input) in &bench.inputs {
         believe(&mut belief, *at, input);
         let mut out = Vec::new();
@@ -209,6 +218,7 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
                 let on = belief.on.entry(step.number).or_default();
                 if let Some(since) = on.0.take() {
                     on.1 += at.since(since).as_secs_f64();
+                    belief.spans.push((step.number, since, at));
                 }
             }
         }
@@ -231,9 +241,11 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
             }
             Command::Finish { channel, .. } => {
                 belief.setpoints.insert((device.0, channel.0), (0, at));
-                let on = belief.on.entry(step_of(plan, device.0, channel.0).number).or_default();
+                let number = step_of(plan, device.0, channel.0).number;
+                let on = belief.on.entry(number).or_default();
                 if let Some(since) = on.0.take() {
                     on.1 += at.since(since).as_secs_f64();
+                    belief.spans.push((number, since, at));
                 }
             }
             Command::Stop { .. } => panic!("a stop goes by its own lane"),
@@ -249,6 +261,7 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
         Output::Guard(told) => read_guard(belief, reached, at, *told),
     }
     law_6(plan, belief, at);
+    law_6_budgets(plan, belief, at);
 }
 
 /// What the guard hears: a sign of life each 100 ms while it watches a unit, and leases only of units it watches.
@@ -306,6 +319,8 @@ fn read_entry(belief: &mut Belief, reached: &mut Reached, seq: u64, entry: &Entr
             }
         }
         Entry::Stopped { .. } => reached.ends += 1,
+        Entry::BudgetUsed { .. } => reached.budgets += 1,
+        Entry::Resolved { .. } => reached.resolved += 1,
         _ => {}
     }
 }
@@ -407,6 +422,64 @@ fn law_5(belief: &Belief, at: Mono, device: u8, step: &Step, level: u32) {
         .get(&step.number)
         .is_some_and(|intents| intents.iter().any(|(seq, to)| *seq <= belief.durable && *to >= level));
     assert!(covered, "law 5: {level} of step {} has no durable intent", step.number);
+}
+
+/// Seconds of a compiled budget, written down a second time on purpose: area and day, session, day.
+fn budgets_s(modality: Modality) -> (f64, f64, f64) {
+    match modality {
+        Modality::Tens => (3_600.0, f64::INFINITY, 7_200.0),
+        Modality::Nmes => (1_800.0, f64::INFINITY, 3_600.0),
+        Modality::Percussion => (120.0, 900.0, 1_800.0),
+    }
+}
+
+/// Law 6 for budgets: while a step is on, what was ordered on its area, in this session and today lies within its limits,
+/// with what was given before. Channels at once count each on their area, and once for the client.
+fn law_6_budgets(plan: &Plan, belief: &Belief, at: Mono) {
+    let running =
+        |step: &Step| belief.on.get(&step.number).and_then(|on| on.0).map(|since| (step.number, since, at));
+    let spans: Vec<(u8, Mono, Mono)> =
+        belief.spans.iter().copied().chain(plan.steps.iter().filter_map(running)).collect();
+    let of = |number: u8| plan.steps.iter().find(|step| step.number == number).unwrap();
+    for step in plan.steps.iter().filter(|step| running(step).is_some()) {
+        let own = |pick: fn(&Limits) -> Option<Duration>| {
+            let owners = LimitOwner::ALL.iter().filter_map(|owner| pick(&step.chain.get(*owner).limits));
+            owners.map(|limit| limit.as_secs_f64()).fold(f64::INFINITY, f64::min)
+        };
+        let (area, session, day) = budgets_s(step.modality);
+        let same: Vec<_> =
+            spans.iter().filter(|(number, ..)| of(*number).modality == step.modality).collect();
+        for half in [Side::Left, Side::Right] {
+            let on_half = |place: &Place| {
+                place.area == step.place.area
+                    && (place.side == half || matches!(place.side, Side::Midline | Side::Bilateral))
+            };
+            if !on_half(&step.place) {
+                continue;
+            }
+            let here = same.iter().filter(|(number, ..)| on_half(&of(*number).place));
+            let ordered: f64 = here.map(|(_, from, until)| until.since(*from).as_secs_f64()).sum();
+            let before = belief.spent.areas.get(&(step.modality, step.place.area.clone(), half));
+            let used = ordered + before.map_or(0.0, |on| on.time.as_secs_f64());
+            let limit = area.min(own(|limits| limits.area_time));
+            assert!(used <= limit + 1e-6, "law 6: {used} s on {} of {limit}", step.place);
+        }
+        let mut edges: Vec<(Mono, i32)> =
+            same.iter().flat_map(|(_, from, until)| [(*from, 1), (*until, -1)]).collect();
+        edges.sort_unstable();
+        let (mut depth, mut since, mut client) = (0, Mono::ORIGIN, 0.0);
+        for (edge, change) in edges {
+            if depth > 0 {
+                client += edge.since(since).as_secs_f64();
+            }
+            (depth, since) = (depth + change, edge);
+        }
+        let limit = session.min(own(|limits| limits.session_time));
+        assert!(client <= limit + 1e-6, "law 6: {client} s in this session of {limit}");
+        let before = belief.spent.day.get(&step.modality).map_or(0.0, Duration::as_secs_f64);
+        let limit = day.min(own(|limits| limits.day_time));
+        assert!(client + before <= limit + 1e-6, "law 6: {client} s and {before} s before, of {limit} today");
+    }
 }
 
 /// Law 6: zero at or before every duration limit.

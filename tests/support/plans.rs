@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use doseward::model::area::{AreaCode, Place, Side, Tissue};
+use doseward::model::budget::Spent;
 use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBasis, Telemetry};
 use doseward::model::command::{Channel, DeviceId, Intensity};
 use doseward::model::limit::{LimitChain, LimitOwner, Limits};
@@ -109,6 +110,8 @@ fn stimulation_step(number: u8, modality: Modality, channel: u8, cycle: Option<C
         target: milliamps(20),
         duration: Duration::from_secs(40),
         held_by: None,
+        rest: Duration::ZERO,
+        low: Limits::default(),
         start_at_device: false,
         force_max: None,
         usual: Limits::default(),
@@ -138,6 +141,8 @@ pub fn three_steps() -> Plan {
         target: raw(1800),
         duration: Duration::from_secs(20),
         held_by: Some("T1".to_owned()),
+        rest: Duration::ZERO,
+        low: Limits::default(),
         start_at_device: false,
         force_max: None,
         usual: Limits::default(),
@@ -145,6 +150,7 @@ pub fn three_steps() -> Plan {
     };
     Plan {
         together: vec![(1, 2)],
+        sessions_per_week: None,
         beside: vec![Beside { steps: (1, 3), distance: Some(Centimetres::from_millimetres(150)) }],
         id: "three-steps".to_owned(),
         title: "Three steps".to_owned(),
@@ -159,4 +165,20 @@ pub fn three_steps() -> Plan {
             percussion,
         ],
     }
+}
+
+/// The three steps with budgets that bind before their durations do, for a client who got something today.
+pub fn budgeted() -> (Plan, Spent) {
+    let mut plan = three_steps();
+    let mut spent = Spent::default();
+    let seconds = Duration::from_secs;
+    spent.add(Modality::Tens, &plan.steps[0].place, seconds(15), seconds(3_600));
+    spent.add(Modality::Percussion, &plan.steps[2].place, seconds(4), seconds(3_600));
+    spent.day.insert(Modality::Percussion, seconds(20));
+    plan.steps[0].chain.get_mut(LimitOwner::Site).limits.area_time = Some(seconds(50));
+    plan.steps[1].chain.get_mut(LimitOwner::Site).limits.session_time = Some(seconds(33));
+    plan.steps[2].chain.get_mut(LimitOwner::Site).limits.area_time = Some(seconds(22));
+    plan.steps[2].chain.get_mut(LimitOwner::Site).limits.day_time = Some(seconds(36));
+    spent.known = [Modality::Tens, Modality::Nmes, Modality::Percussion].into();
+    (plan, spent)
 }

@@ -135,8 +135,16 @@ pub(super) fn judge(
         start_at_device,
         force_max,
         usual: protocol.usual.clone(),
+        rest: protocol.rest_same_area,
+        low: first_visit(knowledge, protocol, &fitted.unit.capability),
         chain,
     })
+}
+
+/// The low cap of a first visit holds for the session as a whole, not for one area only.
+fn first_visit(knowledge: &Knowledge, protocol: &Protocol, capability: &Capability) -> Limits {
+    let low = step_limits::low_cap(&knowledge.areas, protocol, Some(capability));
+    Limits { session_time: low.session_time.or(low.duration), ..low }
 }
 
 /// Returns the pairs of steps that may give output at the same time: stimulation channels whose electrodes are allowed

@@ -30,7 +30,9 @@ pub(crate) struct Booked {
 pub(crate) fn judge(root: &Table<'_>, booked: &[Booked]) {
     let same_modality = |one: &Booked, other: &Booked| one.modality == other.modality;
     let same_area = |one: &Booked, other: &Booked| {
-        one.place.is_some() && one.place == other.place && same_modality(one, other)
+        let overlap =
+            one.place.as_ref().zip(other.place.as_ref()).is_some_and(|(one, other)| one.overlaps(other));
+        overlap && same_modality(one, other)
     };
     for (position, step) in booked.iter().enumerate() {
         let sharing = |same: &dyn Fn(&Booked, &Booked) -> bool| -> (Vec<&Booked>, Vec<&Booked>) {
@@ -40,6 +42,7 @@ pub(crate) fn judge(root: &Table<'_>, booked: &[Booked]) {
         };
         judge_bound(root, Bound::AreaTime, step, sharing(&same_area));
         judge_bound(root, Bound::SessionTime, step, sharing(&same_modality));
+        judge_bound(root, Bound::DayTime, step, sharing(&same_modality));
     }
 }
 

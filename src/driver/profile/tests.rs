@@ -1023,3 +1023,96 @@ fn law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the
     eprintln!("law 12: {runs} of 400 runs gave output, {outputs} output frames");
     assert!(runs > 200, "only {runs} runs gave output, {outputs} frames");
 }
+
+fn allow(bench: &mut Bench, most: u16) {
+    let most = Setpoint::Speed(RawSpeed::from_raw(most));
+    let allow = Command::AllowStart { id: CommandId(900), epoch: Epoch(1), channel: MOTOR, most };
+    bench.input(DriverInput::Command(Cleared::for_test(allow)));
+}
+
+/// Design 5: where the armed step says so, a start and a change at the gun itself are followed, up to the limit, and the
+/// first setpoint from here ends that.
+#[test]
+fn a_start_at_the_gun_is_followed_where_it_is_allowed() {
+    let mut bench = Bench::ready(|_| {});
+    bench.renewing = true;
+    allow(&mut bench, 1800);
+    bench.run(ms(1000));
+    bench.forget();
+    bench.gun_event(SimEvent::ButtonStart);
+    bench.run(ms(2000));
+    let started = |r: &Report| matches!(r, Report::OwnButton(OwnButton::Started(_)));
+    assert_eq!(bench.reports.iter().filter(|(_, report)| started(report)).count(), 1);
+    assert_eq!(bench.gun.speed(), 1000, "it runs on");
+    assert!(
+        !bench
+            .packets
+            .iter()
+            .any(|(_, packet)| packet.purpose() != Purpose::KeepAlive && packet.purpose() != Purpose::Query)
+    );
+    bench.gun_event(SimEvent::ButtonSpeed(1800));
+    bench.run(ms(1500));
+    assert!(bench.said(&Report::OwnButton(OwnButton::Changed(raw(1800)))), "{:?}", bench.reports);
+    assert_eq!(bench.gun.speed(), 1800);
+    // Without renewal it ends like any output of the epoch.
+    bench.renewing = false;
+    bench.run(ms(2500));
+    assert!(bench.said(&Report::LeaseEnded));
+    assert_eq!(bench.gun.speed(), 0);
+}
+
+#[test]
+fn a_start_at_the_gun_above_what_is_allowed_or_after_a_setpoint_is_stopped() {
+    let mut bench = Bench::ready(|_| {});
+    bench.renewing = true;
+    allow(&mut bench, 1200);
+    bench.run(ms(1000));
+    bench.gun_event(SimEvent::ButtonStart);
+    bench.run(ms(1500));
+    assert_eq!(bench.gun.speed(), 1000);
+    bench.gun_event(SimEvent::ButtonSpeed(1400));
+    bench.run(ms(1500));
+    assert!(bench.reports.iter().any(|(_, r)| matches!(r, Report::OwnButton(OwnButton::Raised(_)))));
+    assert_eq!(bench.gun.speed(), 0);
+
+    let mut bench = Bench::ready(|_| {});
+    bench.renewing = true;
+    allow(&mut bench, 2400);
+    bench.set(1000);
+    bench.run(ms(1500));
+    bench.gun_event(SimEvent::ButtonSpeed(1500));
+    bench.run(ms(1500));
+    assert_eq!(bench.gun.speed(), 0, "the screen had taken over");
+
+    // In another epoch, or with a stop wanted, nothing is allowed.
+    let mut bench = Bench::ready(|_| {});
+    bench.input(DriverInput::Command(Cleared::stop(Generation(9))));
+    allow(&mut bench, 2400);
+    assert!(bench.reports.iter().any(|(_, r)| matches!(r, Report::Refused { id: CommandId(900), .. })));
+}
+
+/// SR-20: a profile whose status has a field `force` passes it on; one without has none.
+#[test]
+fn sr_20_a_force_is_reported_where_the_profile_knows_its_place() {
+    for known in [false, true] {
+        let mut bench = Bench::running(1500, |_| {});
+        if known {
+            let mut text = include_str!("../../../config/devices/theragun-g4.toml").to_owned();
+            text = text.replace(
+                "speed = { at = 13, type = \"u16be\" } }",
+                "speed = { at = 13, type = \"u16be\" }, force = { at = 5, type = \"u8\" } }",
+            );
+            let mut problems = Vec::new();
+            let source = crate::config::Source { path: "test.toml".into(), text: text.into() };
+            let profile = device_file::load_profile(&source, &mut problems).expect("a profile");
+            bench.gun = Gun::new(&profile, 7, GunBehaviour::of(&profile));
+            bench.driver = ProfileDriver::new(profile, &bound());
+            assert!(bench.driver.profile.capability(None).reports_force);
+            bench.connect(0);
+        }
+        bench.gun_event(SimEvent::Force(77));
+        bench.run(ms(1500));
+        let force = bench.said(&Report::Force(crate::units::RawForce::from_raw(77)));
+        assert_eq!(force, known, "nothing is invented");
+    }
+}
