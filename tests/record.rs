@@ -307,6 +307,25 @@ fn write_sample(journal: &mut Journal) -> String {
     journal.seal(stamp(330_000)).unwrap()
 }
 
+/// What stopped a unit is found again by its label and profile, the newest of several sessions.
+#[test]
+fn the_stop_frame_that_stopped_a_unit_is_remembered_over_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let learnt = |device, frame: &str| Entry::StopLearnt { device, frame: frame.to_owned() };
+    for (session, frame) in [(S1, "stop_zero"), (S2, "stop_off7")] {
+        let mut to = Writer::begin(&mut journal, session, 0);
+        to.add(10, learnt(GUN, frame));
+        to.add(20, learnt(UNIT, "of another unit"));
+        journal.seal(stamp(100)).unwrap();
+    }
+    let reader = Reader::open(dir.path()).unwrap();
+    let of = |label, profile| reader.learnt_stop(label, profile).unwrap();
+    assert_eq!(of("Theragun PRO B", "theragun-gen4").as_deref(), Some("stop_off7"));
+    assert_eq!(of("Theragun PRO B", "another profile"), None);
+    assert_eq!(of("Theragun PRO C", "theragun-gen4"), None);
+}
+
 /// A session that its daemon never sealed: a stimulator at 15 mA, its progress row one second old.
 fn write_crashed(journal: &mut Journal, session: &str) {
     let mut to = Writer::begin(journal, session, 400_000);
@@ -402,6 +421,7 @@ fn every_entry() -> Vec<Entry> {
             device: UNIT,
             identity: Identity { model: "\"P24\"\n".into(), serial: "s".into(), firmware: "é".into() },
         },
+        Entry::StopLearnt { device: GUN, frame: "stop_off7".to_owned() },
         Entry::Battery { device: GUN, percent: 14 },
         Entry::Dose(tens(1, 0, 60_000, 22)),
         Entry::Dose(bout(2, 0, 60_000, 1750, 1000)),

@@ -245,6 +245,11 @@ impl Daemon {
             ));
         }
         let library = Library::open(self.config_dir.as_deref());
+        // A record that cannot be read is named when the session begins; the order of stop frames is only a hint.
+        let learnt = |label: &str, profile: &str| {
+            let reader = Reader::open(&self.data).ok()?;
+            reader.learnt_stop(label, profile).ok()?
+        };
         let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
         let devices = (0u8..).map(DeviceId).zip(&loaded.plan.devices);
         for ((id, planned), source) in devices.zip(&loaded.units) {
@@ -253,7 +258,8 @@ impl Daemon {
                     Endpoint::Serial(path) => line.port_first(id, path.clone()),
                     Endpoint::Bluetooth(_) => None,
                 };
-                add_device(&mut builder, &library, (planned, source), (&place.endpoint, port))?;
+                let learnt = learnt(&planned.label, &planned.profile);
+                add_device(&mut builder, &library, (planned, source), (&place.endpoint, port, learnt))?;
             }
         }
         Ok((builder, line))

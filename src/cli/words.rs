@@ -318,6 +318,8 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
             known(&identity.serial),
             known(&identity.firmware)
         ),
+        // It changes the order of frames and nothing that a person sees or does.
+        Entry::StopLearnt { .. } => return None,
         Entry::EpochEnded { device, cause, .. } => return epoch_ended(&label(plan, *device), *cause),
         Entry::OwnButton { device, what } => own_button(&label(plan, *device), *what),
         Entry::Dose(dose) => return uncertain(plan, at, dose),

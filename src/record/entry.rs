@@ -1257,6 +1257,8 @@ pub enum Body {
     Link { device: u8, up: bool },
     /// What a unit says it is.
     Identity { device: u8, model: String, serial: String, firmware: String },
+    /// Which stop frame stopped a unit.
+    StopLearnt { device: u8, frame: String },
     /// An epoch ended.
     EpochEnded { device: u8, epoch: u32, cause: EndCause },
     /// A unit's own button.
@@ -1465,6 +1467,9 @@ impl From<&Entry> for Body {
                 serial: identity.serial.clone(),
                 firmware: identity.firmware.clone(),
             },
+            Entry::StopLearnt { device, frame } => {
+                Self::StopLearnt { device: device.0, frame: frame.clone() }
+            }
             Entry::EpochEnded { device, epoch, cause } => {
                 Self::EpochEnded { device: device.0, epoch: epoch.0, cause: (*cause).into() }
             }

@@ -737,3 +737,7 @@ async fn last_resort<T: Transport>(link: &mut T, script: &StopScript, clock: &Cl
 #[cfg(test)]
 #[path = "device_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod stop_tests;

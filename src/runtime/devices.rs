@@ -40,7 +40,7 @@ pub struct Place {
 #[error("`{0}` is not a unit's place such as \"serial=P24 A=/dev/pts/3\"")]
 pub struct PlaceError(String);
 
-/// Adds the next unit of the plan to a session.
+/// Adds the next unit of the plan to a session; with its place comes the stop frame that stopped it last time.
 ///
 /// # Errors
 /// In words: the unit and its place do not fit, or this version has no driver for it.
@@ -48,7 +48,7 @@ pub fn add_device(
     builder: &mut Builder,
     library: &Library,
     (planned, source): (&PlannedDevice, &UnitSource),
-    (endpoint, port): (&Endpoint, Option<PortFirst>),
+    (endpoint, port, learnt_stop): (&Endpoint, Option<PortFirst>, Option<String>),
 ) -> Result<(), String> {
     match (source, endpoint) {
         (UnitSource::Stimulator { dialect }, Endpoint::Serial(path)) => {
@@ -60,8 +60,8 @@ pub fn add_device(
             let mut problems = Vec::new();
             let profile = library.profile(id, &mut problems);
             let profile = profile.ok_or_else(|| config::render(&problems))?;
-            // The launcher has named the unit: it is bound. No stop frame was learnt by an earlier session.
-            let unit = Unit { variant: None, bound: true, learnt_stop: None };
+            // The launcher has named the unit: it is bound.
+            let unit = Unit { variant: None, bound: true, learnt_stop };
             let link = Ble::new(address, gatt_needs(&profile));
             builder.device(Box::new(ProfileDriver::new(profile, &unit)), link);
             Ok(())

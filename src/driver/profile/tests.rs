@@ -289,7 +289,7 @@ fn sr_48_a_bound_unit_hears_a_stop_before_anything_else() {
     assert_eq!((confirmed[0].1, confirmed[0].2), (Generation(4), ms(70)));
     let identity = Identity { model: "Theragun PRO".into(), serial: String::new(), firmware: "2.1.6".into() };
     assert!(bench.said(&Report::Identity(identity)));
-    assert_eq!(bench.driver.worked(), Some("stop_zero"));
+    assert_eq!(bench.driver.worked(), None, "a unit that stood still teaches nothing");
 }
 
 #[test]
@@ -348,13 +348,15 @@ fn sr_42_a_setpoint_is_acknowledged_reached_and_measured_and_its_frames_expire()
 }
 
 #[test]
-fn every_stop_frame_alone_brings_zero_within_500_ms_of_the_first_stop_byte() {
+fn sr_01_every_stop_frame_alone_brings_zero_within_500_ms_of_the_first_stop_byte() {
     let names = ["stop_zero", "stop_off7", "stop_off4"];
     for seed in 0..20 {
         for accepted in names {
             for learnt in [None, Some("stop_zero"), Some("stop_off7"), Some("stop_off4")] {
                 let mut bench = Bench::ready(|gun| gun.unknown_bytes = Filler::Random);
                 bench.driver.order = stopping::order(&bench.driver.profile, learnt);
+                bench.driver.script = stopping::script(&bench.driver.profile, &bench.driver.order);
+                bench.driver.worked = learnt.map(str::to_owned);
                 let mut behaviour = GunBehaviour::of(&bench.driver.profile);
                 behaviour.stop_accepts = vec![accepted.to_owned()];
                 bench.gun = Gun::new(&bench.driver.profile, seed, behaviour);
@@ -372,6 +374,13 @@ fn every_stop_frame_alone_brings_zero_within_500_ms_of_the_first_stop_byte() {
                 bench.run(ms(200));
                 assert_eq!(bench.progress(StopProgress::Confirmed).len(), 1);
                 assert_eq!(bench.driver.worked(), Some(accepted));
+                let news = Report::StopLearnt { frame: accepted.to_owned() };
+                assert_eq!(bench.said(&news), learnt != Some(accepted), "told once, when it is new");
+                // The next stop begins with it, and the guard's script too.
+                let first = bench.driver.order.first().map(|frame| frame.bytes.clone()).unwrap();
+                let group = if accepted == "stop_zero" { ZERO } else { OFF7 };
+                assert_eq!(hex(&first), group);
+                assert_eq!(bench.driver.stop_script().steps.first().unwrap().bytes, first);
             }
         }
     }
