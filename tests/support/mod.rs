@@ -5,3 +5,4 @@ pub mod core;
 pub mod laws;
 pub mod plans;
 pub mod process;
+pub mod walks;

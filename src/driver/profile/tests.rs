@@ -1013,10 +1013,11 @@ impl Laws {
 }
 
 #[test]
-fn law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the_lease() {
+fn sr_48_law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the_lease() {
     let profile = profile("theragun-g4");
-    let reached = std::cell::Cell::new((0usize, 0usize));
-    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let reached = std::cell::Cell::new((0u32, 0usize));
+    let cases = crate::driver::testing::cases();
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new_with_rng(
         config,
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
@@ -1039,13 +1040,13 @@ fn law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the
         // The governor falls silent.
         laws.wait(laws.now.saturating_add(ms(3000)));
         let (runs, outputs) = reached.get();
-        reached.set((runs + usize::from(laws.outputs > 0), outputs + laws.outputs));
+        reached.set((runs + u32::from(laws.outputs > 0), outputs + laws.outputs));
         Ok(())
     });
     result.unwrap();
     let (runs, outputs) = reached.get();
-    eprintln!("law 12: {runs} of 400 runs gave output, {outputs} output frames");
-    assert!(runs > 200, "only {runs} runs gave output, {outputs} frames");
+    eprintln!("SR-48, guns: {runs} of {cases} runs gave output, {outputs} output frames");
+    assert!(runs >= cases / 2, "only {runs} runs gave output, {outputs} frames");
 }
 
 fn allow(bench: &mut Bench, most: u16) {
