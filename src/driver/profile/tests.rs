@@ -67,6 +67,8 @@ struct Bench {
     /// A link that swallows writes and their answers until then.
     stuck_until: Mono,
     /// The governor renews every 200 ms while this is set.
+    /// Writes are given to the stack, and nobody answers them.
+    handed: bool,
     renewing: bool,
     renewed_at: Mono,
     next_command: u64,
@@ -93,6 +95,7 @@ impl Bench {
             busy_until: Mono::ORIGIN,
             stuck_until: Mono::ORIGIN,
             renewing: false,
+            handed: false,
             renewed_at: Mono::ORIGIN,
             next_command: 1,
         }
@@ -220,7 +223,8 @@ impl Bench {
                 self.schedule(back, Event::Acknowledged(packet.id()));
             }
             Event::Acknowledged(id) => {
-                self.input(DriverInput::Sent { id, outcome: SendOutcome::Written });
+                let outcome = if self.handed { SendOutcome::Handed } else { SendOutcome::Written };
+                self.input(DriverInput::Sent { id, outcome });
             }
             Event::AtDriver(received) => self.input(DriverInput::Received(&received)),
             Event::Gun(event) => self.gun_input(SimInput::Event(event)),
@@ -344,6 +348,26 @@ fn sr_42_a_setpoint_is_acknowledged_reached_and_measured_and_its_frames_expire()
         let lasts = matches!(packet.purpose(), Purpose::Stop | Purpose::Query);
         assert_eq!(packet.valid_until().is_none(), lasts);
         assert!(packet.valid_until().is_none_or(|until| until <= at.saturating_add(Packet::LIFE_MAX)));
+    }
+}
+
+/// Nobody answers the write: a status asked after it does, also of a motor that is slow under its load.
+#[test]
+fn a_setpoint_that_nobody_answers_is_proven_by_the_status_asked_after_it() {
+    for droop in [0, 30] {
+        let mut bench = Bench::ready(|gun| gun.load_droop_percent = droop);
+        bench.renewing = true;
+        bench.handed = true;
+        bench.forget();
+        let id = bench.set(1500);
+        bench.run(ms(50));
+        assert!(!bench.said(&Report::Acknowledged { id }), "it was only handed over");
+        bench.run(ms(250));
+        assert!(bench.said(&Report::Acknowledged { id }), "droop {droop}: {:#?}", bench.reports);
+        bench.gun_event(SimEvent::DropReplies(9));
+        let lost = bench.set(1600);
+        bench.run(ms(800));
+        assert!(bench.said(&Report::Unacknowledged { id: lost }), "no status, no proof");
     }
 }
 
