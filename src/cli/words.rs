@@ -326,7 +326,7 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::Alarm { alarm: cause, raised: true } => alarm(plan, *cause),
         Entry::Alarm { raised: false, .. } => return None,
         Entry::AlarmsSeen { alarms, quiet, .. } => alarms_seen(alarms.len(), *quiet),
-        Entry::AlarmOutput { state } => alarm_output(*state),
+        Entry::AlarmOutput { state } => return alarm_output(*state),
         Entry::LockedOut { device, cause, left } => format!(
             "{}: stopped three times within ten minutes because {}: locked for {} min.",
             label(plan, *device),
@@ -358,16 +358,16 @@ fn alarms_seen(count: usize, quiet: Duration) -> String {
     }
 }
 
-fn alarm_output(state: AlarmOutput) -> String {
-    match state {
+fn alarm_output(state: AlarmOutput) -> Option<String> {
+    let said = match state {
         AlarmOutput::Untested => {
             "Nobody has heard the alarm today: run `doseward alarm test`. Nothing can be armed."
         }
-        AlarmOutput::Heard => "The alarm was heard today.",
-        AlarmOutput::Logged => "Alarms go to a log and are not heard: simulated units only.",
         AlarmOutput::Failing => "The alarm's player does not work. Nothing can be armed.",
-    }
-    .to_owned()
+        // That it goes to a log was said at the start.
+        AlarmOutput::Heard | AlarmOutput::Logged => return None,
+    };
+    Some(said.to_owned())
 }
 
 fn actor(by: &Actor) -> String {
