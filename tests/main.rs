@@ -35,3 +35,4 @@ mod simulation;
 mod support;
 mod timers;
 mod wire;
+mod world_events;

@@ -285,6 +285,7 @@ const fn report_name(report: &Report) -> &'static str {
         Report::Refused { .. } => "report Refused",
         Report::Measured { .. } => "report Measured",
         Report::Stop { .. } => "report Stop",
+        Report::StopLearnt { .. } => "report StopLearnt",
         Report::OwnButton(_) => "report OwnButton",
         Report::Battery(_) => "report Battery",
         Report::Force(_) => "report Force",
