@@ -16,8 +16,8 @@
 //!
 //! ```text
 //!   people          terminal                                              parent process
-//!     |             cli/run                                               guard
-//!     v                |  Request, stop                                     | starts, watches, outlives
+//!     |             cli/run        armings, leases, signs of life         guard
+//!     v                |  Request, stop        +--------------------------> | starts, watches, stops units, outlives
 //!   runtime  ---- session_task ----------- recorder_task (thread)           v
 //!                 owns the Governor         record::Journal (SQLite)      simulators' process
 //!                      |  Cleared<Command>, Renew, stop lane              rig: pty, simulated BlueZ
@@ -31,7 +31,7 @@
 //! | decides | [`governor`], [`driver`], [`alarm`], [`sim`] | read a clock, do I/O, use floats (but `sim`) |
 //! | keeps | [`config`], [`record`], [`report`] | use tokio |
 //! | touches the world | [`transport`], [`rig`], [`guard`] | know what bytes mean (but `rig`'s devices) |
-//! | runs | [`runtime`] | decide |
+//! | runs | [`runtime`], [`certify`] | decide |
 //! | faces | [`cli`] | be imported |
 //!
 //! `tests/architecture.rs` holds the exact table and fails on a `crate::` path that breaks it.
@@ -73,6 +73,7 @@ pub mod guard;
 pub mod rig;
 pub mod transport;
 
+pub mod certify;
 pub mod runtime;
 
 pub mod cli;

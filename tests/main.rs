@@ -14,17 +14,21 @@
     reason = "tests fail by panicking, print what they reached, convert small numbers and wait for real processes"
 )]
 
+mod alarm;
 mod architecture;
 mod bluez;
 mod budgets;
+mod certify;
 mod cli;
 mod crash;
 mod electrical;
 mod faults;
+mod guard;
 mod hazards;
 mod interlocks;
 mod laws;
 mod limits;
+mod model;
 mod people;
 mod protocol_files;
 mod real_transport;

@@ -1,9 +1,11 @@
-//! `doseward sim`: simulated units by themselves, at the far end of real transports.
+//! `doseward sim`: simulated units by themselves, at the far end of real transports; `sim certify`: seeded faulty
+//! sessions in virtual time.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use crate::cli::certify::Certify;
 use crate::cli::{Outcome, chain, say};
 use crate::config::{self, Library, Loaded, Problem, Source, UnitSource, world_file};
 use crate::model::profile::Profile;
@@ -14,7 +16,10 @@ use crate::sim::world::{StimulatorModel, UnitKind, World, WorldUnit};
 
 /// Run simulated units by themselves and print where they are.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Sim {
+    #[command(subcommand)]
+    verb: Option<Verb>,
     /// The world; without it and without --plan: the shipped one
     #[arg(conflicts_with = "plan")]
     world: Option<PathBuf>,
@@ -33,8 +38,17 @@ pub(crate) struct Sim {
     bus: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run seeded faulty sessions in virtual time and print a one-page acceptance statement
+    Certify(Certify),
+}
+
 impl Sim {
     pub(crate) fn run(self) -> Outcome {
+        if let Some(Verb::Certify(certify)) = self.verb {
+            return certify.run();
+        }
         crate::cli::log_to_stderr();
         let library = Library::open(self.config_dir.as_deref());
         let world = match self.world(&library) {

@@ -13,6 +13,7 @@ use crate::model::plan::{Plan, Step};
 use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
 use crate::model::session::Actor;
+use crate::record::recover::GuardAct;
 use crate::units::Mono;
 
 /// What the keys do, and what the surest stop is.
@@ -210,6 +211,28 @@ pub(crate) fn alarm(plan: &Plan, alarm: Alarm) -> String {
 /// Returns the alarm of a unit whose stop is not proven.
 pub(crate) fn unproven(plan: &Plan, device: DeviceId) -> String {
     alarm(plan, Alarm { cause: Cause::StopUnconfirmed, device: Some(device), channel: None })
+}
+
+/// Returns what a person does when a unit cannot be stopped from here.
+pub(crate) fn by_hand(plan: &Plan, device: DeviceId) -> String {
+    Cause::StopUnconfirmed.action(is_gun(plan, device)).to_owned()
+}
+
+/// Returns what the guard process did for a session that it took over.
+pub(crate) fn guard_act(act: &GuardAct) -> String {
+    let mut text = format!("While no part of doseward drove the units: {}", act.said);
+    for unit in &act.units {
+        let since = |at: u64| at.saturating_sub(act.at_us) / 1000;
+        let stop = match (unit.first_stop_us, unit.confirmed_us) {
+            (Some(first), Some(proven)) => {
+                format!("told to stop after {} ms, proven after {} ms", since(first), since(proven))
+            }
+            (Some(first), None) => format!("told to stop after {} ms, NEVER PROVEN", since(first)),
+            (None, _) => "could not be told to stop".to_owned(),
+        };
+        text += &format!("\n  {}: {stop}.", unit.unit);
+    }
+    text
 }
 
 /// Returns what a verdict says; a plain grant says where it goes.

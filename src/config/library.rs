@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::config::problem::{Problem, Source};
-use crate::config::{DeviceKind, device_file, device_kind, peek_id};
+use crate::config::{Daemon, DeviceKind, daemon_file, device_file, device_kind, peek_id};
 use crate::model::profile::Profile;
 
 /// Folder of the treatment protocols.
@@ -88,6 +88,11 @@ impl Library {
         Source::read(&root.join(name))
     }
 
+    /// Returns the daemon's settings; `None` when they cannot be read or hold a problem.
+    pub fn daemon(&self) -> Option<Daemon> {
+        daemon_file::load(&self.read(DAEMON).ok()?, &mut Vec::new())
+    }
+
     /// Reads the device profile of a gun that a plan names (`UnitSource::Profile`).
     pub fn profile(&self, id: &str, problems: &mut Vec<Problem>) -> Option<Profile> {
         let named = |file: &Named| {
@@ -151,7 +156,7 @@ pub fn digest(text: &str) -> String {
     })
 }
 
-fn built_in(name: &str, text: &'static str) -> Source {
+pub(crate) fn built_in(name: &str, text: &'static str) -> Source {
     Source { path: Path::new("built-in").join(name), text: Arc::from(text) }
 }
 

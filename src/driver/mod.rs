@@ -18,6 +18,8 @@
 //!   (once, one second after it was asked), and confirmed still after that;
 //! - unknown, damaged or replayed bytes are counted (`Report::Unintelligible`), never a sign of life, never a panic.
 
+#[cfg(feature = "defects")]
+pub mod defect;
 pub mod frame;
 pub mod profile;
 pub mod sciencemode;

@@ -73,6 +73,12 @@ impl Governor {
         let capability = self.capability(step.device)?;
         let binding = limits::binding(step, capability, run.operator_limit, run.comfort_limit);
         let (least, most) = (interval.least, interval.most);
+        #[cfg(feature = "defects")]
+        let most = if self.has(super::Defect::UnderBooked) {
+            crate::governor::ledger::Amount { on_us: most.on_us.checked_div(2).unwrap_or(0), ..most }
+        } else {
+            most
+        };
         Some(Dose {
             id,
             step: step.number,

@@ -46,6 +46,12 @@ impl Governor {
             Budget::Step => {
                 let own = (step.duration, LimitOwner::Plan);
                 let (limit, owner) = tightest(|limits| limits.duration).map_or(own, |bound| bound.min(own));
+                #[cfg(feature = "defects")]
+                let limit = if self.has(super::Defect::DurationOverrun) {
+                    limit.saturating_add(Duration::from_secs(2))
+                } else {
+                    limit
+                };
                 (limit, owner, run.used_at(now), 1)
             }
             Budget::Area => {

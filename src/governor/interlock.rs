@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::governor::input::{AlarmOutput, RecordHealth};
 use crate::governor::output::{Interlock, Refusal};
 use crate::governor::{Governor, limits};
+use crate::model::command::Generation;
 use crate::model::protocol::Modality;
 use crate::units::Mono;
 
@@ -82,9 +83,19 @@ impl Common {
 }
 
 impl Governor {
+    #[cfg(not(feature = "defects"))]
+    const fn latch(&self) -> Option<Generation> {
+        self.latched
+    }
+
+    #[cfg(feature = "defects")]
+    fn latch(&self) -> Option<Generation> {
+        self.latched.filter(|_| !self.has(super::Defect::RiseWhileStopped))
+    }
+
     /// Returns why a step may not be armed now.
     pub(super) fn arm_blocked(&self, index: usize, now: Mono) -> Option<Refusal> {
-        if let Some(generation) = self.latched {
+        if let Some(generation) = self.latch() {
             return Some(Refusal::Stopped { generation });
         }
         if let Some(interlock) = self.common.open(now) {
@@ -145,7 +156,7 @@ impl Governor {
 
     /// Returns why output of a step may not rise now.
     pub(super) fn rise_blocked(&self, index: usize, now: Mono) -> Option<Refusal> {
-        if let Some(generation) = self.latched {
+        if let Some(generation) = self.latch() {
             return Some(Refusal::Stopped { generation });
         }
         if let Some(interlock) = self.common.open(now) {

@@ -107,7 +107,7 @@ pub struct Settings {
     pub defect: Option<Defect>,
 }
 
-/// Seeded defects, for tests only; a shipped binary does not contain them.
+/// Seeded defects, for tests only; a shipped binary does not contain them. One at least for each law.
 #[cfg(feature = "defects")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Defect {
@@ -117,6 +117,73 @@ pub enum Defect {
     DoubledRise,
     /// Every third dose is not put on record.
     SkippedDose,
+    /// Law 1: no limit binds a rise.
+    LimitIgnored,
+    /// Law 2: rises follow each other four times as fast.
+    RiseTooFast,
+    /// Law 3: STOP ALL passes over a unit that is armed and gives nothing yet.
+    StopNotGranted,
+    /// Law 4: STOP ALL does not latch.
+    RiseWhileStopped,
+    /// Law 5: a rise does not wait for its intent.
+    RiseBeforeDurable,
+    /// Law 6: a step ends two seconds late.
+    DurationOverrun,
+    /// Law 7: a dose is booked at half its output time.
+    UnderBooked,
+    /// Law 8: what is done depends on what the process did before.
+    Nondeterminism,
+    /// Law 9: a stop waits until the record is durable.
+    StopWaits,
+    /// Law 10: every other rise is forgotten when its intent is durable.
+    RequestStarves,
+    /// Law 11: the driver repeats its last output in the name of a stop.
+    StopRaises,
+    /// Law 12: the driver keeps output alive after its lease.
+    PastLease,
+}
+
+#[cfg(feature = "defects")]
+impl Defect {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::DroppedStop,
+        Self::DoubledRise,
+        Self::SkippedDose,
+        Self::LimitIgnored,
+        Self::RiseTooFast,
+        Self::StopNotGranted,
+        Self::RiseWhileStopped,
+        Self::RiseBeforeDurable,
+        Self::DurationOverrun,
+        Self::UnderBooked,
+        Self::Nondeterminism,
+        Self::StopWaits,
+        Self::RequestStarves,
+        Self::StopRaises,
+        Self::PastLease,
+    ];
+
+    /// Returns its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DroppedStop => "dropped-stop",
+            Self::DoubledRise => "doubled-rise",
+            Self::SkippedDose => "skipped-dose",
+            Self::LimitIgnored => "limit-ignored",
+            Self::RiseTooFast => "rise-too-fast",
+            Self::StopNotGranted => "stop-not-granted",
+            Self::RiseWhileStopped => "rise-while-stopped",
+            Self::RiseBeforeDurable => "rise-before-durable",
+            Self::DurationOverrun => "duration-overrun",
+            Self::UnderBooked => "under-booked",
+            Self::Nondeterminism => "nondeterminism",
+            Self::StopWaits => "stop-waits",
+            Self::RequestStarves => "request-starves",
+            Self::StopRaises => "stop-raises",
+            Self::PastLease => "past-lease",
+        }
+    }
 }
 
 impl Settings {
@@ -159,6 +226,9 @@ pub struct Governor {
     sounded: u64,
     verdicts: BTreeMap<RequestId, Option<Verdict>>,
     last_action: Mono,
+    /// Stops that a seeded defect keeps back.
+    #[cfg(feature = "defects")]
+    kept_stops: Vec<(DeviceId, Generation)>,
     started: Mono,
     /// Where a person said that sensation had returned, and when.
     sensation: Vec<(Place, Mono)>,
@@ -201,6 +271,8 @@ impl Governor {
             sounded: 0,
             verdicts: BTreeMap::new(),
             last_action: now,
+            #[cfg(feature = "defects")]
+            kept_stops: Vec::new(),
             started: now,
             sensation: Vec::new(),
             history_noted: false,
@@ -242,6 +314,11 @@ impl Governor {
             Input::Close => self.close(now, out),
         }
         self.tick(now, out);
+    }
+
+    #[cfg(feature = "defects")]
+    fn has(&self, defect: Defect) -> bool {
+        self.settings.defect == Some(defect)
     }
 
     /// Returns the plan that governs.

@@ -294,7 +294,11 @@ impl Governor {
         let (step, run) = self.step(index).zip(self.runs.get(index)).ok_or_else(blocked)?;
         let capability = self.capability(step.device).ok_or_else(blocked)?;
         let binding = limits::binding(step, capability, run.operator_limit, run.comfort_limit);
-        if asked.magnitude() > binding.allowed.magnitude() {
+        #[cfg(feature = "defects")]
+        let ignored = self.has(super::Defect::LimitIgnored);
+        #[cfg(not(feature = "defects"))]
+        let ignored = false;
+        if asked.magnitude() > binding.allowed.magnitude() && !ignored {
             return Err(Verdict::Refused(Refusal::Limit {
                 asked,
                 allowed: binding.allowed,
@@ -351,6 +355,12 @@ impl Governor {
         let run = self.runs.get_mut(index)?;
         run.asked = asked;
         run.pending = Some(Pending { seq, request: Some(request.id), at: now, target: goal, reason });
+        #[cfg(feature = "defects")]
+        if self.has(super::Defect::RiseBeforeDurable)
+            && let Some(pending) = self.runs.get_mut(index).and_then(|run| run.pending.take())
+        {
+            self.begin_rise(now, index, pending, out);
+        }
         None
     }
 

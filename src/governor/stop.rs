@@ -89,7 +89,7 @@ impl Governor {
 
     fn order_stop(&mut self, now: Mono, device: DeviceId, generation: Generation, out: &mut Vec<Output>) {
         #[cfg(feature = "defects")]
-        let dropped = self.settings.defect == Some(super::Defect::DroppedStop);
+        let dropped = self.lost_stop(device, generation);
         #[cfg(not(feature = "defects"))]
         let dropped = false;
         if !dropped {
@@ -103,6 +103,19 @@ impl Governor {
             unit.preparing = false;
             unit.renew_at = None;
         }
+    }
+
+    #[cfg(feature = "defects")]
+    fn lost_stop(&mut self, device: DeviceId, generation: Generation) -> bool {
+        let waits = self.has(super::Defect::StopWaits) && self.durable < self.last_seq;
+        if waits {
+            self.kept_stops.push((device, generation));
+        }
+        let armed = |index: usize| self.runs.get(index).is_some_and(|run| run.state == StepState::Armed);
+        let passed_over = self.has(super::Defect::StopNotGranted)
+            && self.latched == Some(generation)
+            && self.steps_of(device).into_iter().any(armed);
+        waits || passed_over || self.has(super::Defect::DroppedStop)
     }
 
     fn settle_steps(

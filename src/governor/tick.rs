@@ -227,14 +227,20 @@ impl Governor {
     /// The disk has every entry up to `seq`: intents among them are judged again in the state of this moment.
     pub(super) fn became_durable(&mut self, now: Mono, seq: Seq, out: &mut Vec<Output>) {
         self.durable = self.durable.max(seq);
+        #[cfg(feature = "defects")]
+        out.extend(self.kept_stops.drain(..).map(|(device, generation)| Output::Stop { device, generation }));
         for index in 0..self.runs.len() {
             let due = self
                 .runs
                 .get(index)
                 .and_then(|run| run.pending.as_ref())
                 .is_some_and(|pending| pending.seq <= self.durable);
-            let pending = due.then(|| self.runs.get_mut(index).and_then(|run| run.pending.take()));
-            if let Some(pending) = pending.flatten() {
+            let pending = due.then(|| self.runs.get_mut(index).and_then(|run| run.pending.take())).flatten();
+            #[cfg(feature = "defects")]
+            let pending = pending.filter(|pending| {
+                !self.has(super::Defect::RequestStarves) || pending.seq.0.is_multiple_of(2)
+            });
+            if let Some(pending) = pending {
                 self.begin_rise(now, index, pending, out);
             }
         }
@@ -338,6 +344,10 @@ impl Governor {
     }
 
     pub(super) fn allowed(&self, index: usize) -> u32 {
+        #[cfg(feature = "defects")]
+        if self.has(super::Defect::LimitIgnored) {
+            return u32::MAX;
+        }
         let Some((step, run)) = self.step(index).zip(self.runs.get(index)) else {
             return 0;
         };
@@ -404,6 +414,8 @@ impl Governor {
         };
         let epoch = unit.epoch;
         let pause = self.capability(device).map(|capability| rise::pause(&capability.intensity));
+        #[cfg(feature = "defects")]
+        let pause = pause.map(|pause| self.hurried(pause));
         let id = self.next_command();
         #[cfg(feature = "defects")]
         let ordered = self.doubled(setpoint);
@@ -422,6 +434,18 @@ impl Governor {
                 run.on_since = Some(now);
             }
         }
+    }
+
+    #[cfg(feature = "defects")]
+    fn hurried(&self, pause: Duration) -> Duration {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static CALLS: AtomicU64 = AtomicU64::new(0);
+        if self.has(super::Defect::Nondeterminism) {
+            let calls = CALLS.fetch_add(1, Ordering::Relaxed);
+            return pause.saturating_add(Duration::from_micros(calls));
+        }
+        let share = if self.has(super::Defect::RiseTooFast) { 4 } else { 1 };
+        pause.checked_div(share).unwrap_or(pause)
     }
 
     #[cfg(feature = "defects")]

@@ -131,6 +131,18 @@ pub enum StopView {
 }
 
 impl Governor {
+    /// Returns where each step is, in the plan's order.
+    pub fn states(&self) -> impl Iterator<Item = StepState> {
+        self.runs.iter().map(|run| run.state)
+    }
+
+    /// Returns the number that a step's output is set to, in its own unit; 0 for no such step.
+    pub fn setpoint(&self, step: u8) -> u32 {
+        let runs = self.plan.steps.iter().zip(&self.runs);
+        let mut found = runs.filter(|(planned, _)| planned.number == step);
+        found.next().map_or(0, |(_, run)| run.setpoint.magnitude())
+    }
+
     /// Returns what a screen shows.
     pub fn snapshot(&self, now: Mono) -> Snapshot {
         let mut alarms: Vec<Alarm> = self.alarms.keys().copied().collect();

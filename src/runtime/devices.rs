@@ -8,10 +8,12 @@ use std::str::FromStr;
 use crate::config::{self, Library, UnitSource};
 use crate::driver::profile::{ProfileDriver, Unit};
 use crate::driver::sciencemode::{Dialect, ScienceMode};
+use crate::guard::link::Way;
 use crate::model::packet::WriteKind;
 use crate::model::plan::PlannedDevice;
 use crate::model::profile::{Flag, Profile};
 use crate::runtime::Builder;
+use crate::runtime::guard_line::PortFirst;
 use crate::transport::ble::{Ble, GattNeeds};
 use crate::transport::serial::{FlowControl, Parity, Serial, Settings, StopBits};
 
@@ -46,12 +48,12 @@ pub fn add_device(
     builder: &mut Builder,
     library: &Library,
     (planned, source): (&PlannedDevice, &UnitSource),
-    (endpoint, learnt_stop): (&Endpoint, Option<String>),
+    (endpoint, port, learnt_stop): (&Endpoint, Option<PortFirst>, Option<String>),
 ) -> Result<(), String> {
     match (source, endpoint) {
         (UnitSource::Stimulator { dialect }, Endpoint::Serial(path)) => {
             let driver = ScienceMode::new(spoken(*dialect), planned.capability.clone());
-            builder.device(Box::new(driver), Serial::new(path, line(*dialect)));
+            builder.device_after(Box::new(driver), Serial::new(path, line(*dialect)), port);
             Ok(())
         }
         (UnitSource::Profile(id), Endpoint::Bluetooth(address)) => {
@@ -100,6 +102,15 @@ const fn line(dialect: config::Dialect) -> Settings {
         config::Dialect::V3 | config::Dialect::V4 => FlowControl::Hardware,
     };
     Settings { baud: 3_000_000, stop_bits: StopBits::Two, parity: Parity::None, flow, lines: None }
+}
+
+impl From<&Endpoint> for Way {
+    fn from(endpoint: &Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Serial(path) => Self::Serial { path: path.clone() },
+            Endpoint::Bluetooth(address) => Self::Bluetooth { address: address.clone() },
+        }
+    }
 }
 
 impl FromStr for Place {

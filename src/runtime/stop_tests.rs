@@ -52,7 +52,9 @@ impl Room {
         let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (report, mut reported) = mpsc::channel(8);
         let lane = lanes.subscribe(UNIT).unwrap();
-        let task = DeviceTask::new(UNIT, clock.clone(), (driver, near), lane, ordered, report);
+        let before = Before { port: None, script: watch::Sender::new(driver.stop_script().clone()) };
+        let task =
+            DeviceTask::new(UNIT, clock.clone(), (driver, near), lane, (ordered, report), before);
         let task = tokio::spawn(task.run());
         let reports = Arc::new(Mutex::new(Vec::new()));
         let (kept, at) = (Arc::clone(&reports), clock.clone());
@@ -250,7 +252,9 @@ async fn sr_01_a_blocked_transport_with_400_commands_delays_no_other_stop() {
         let link = FakeLink { wire: Arc::clone(&wire), clock: clock.clone(), replies: replied };
         let driver = Box::new(FakeDriver::new(false, false));
         let lane = lanes.subscribe(id).unwrap();
-        let task = DeviceTask::new(id, clock.clone(), (driver, link), lane, ordered, report);
+        let script = crate::driver::Driver::stop_script(&*driver).clone();
+        let before = Before { port: None, script: watch::Sender::new(script) };
+        let task = DeviceTask::new(id, clock.clone(), (driver, link), lane, (ordered, report), before);
         tokio::spawn(task.run());
         wires.push(wire);
         ends.push(orders);

@@ -1,0 +1,302 @@
+//! Inputs put into chosen states, so that every kind of input meets every state of a step often enough to count.
+//!
+//! Each session has a seeded list of goals, a kind of input for a state. When a step enters a state with goals, they are
+//! given while it lasts. What a unit would have to lie about is given in a form that a unit could say and mean.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Event, World};
+use crate::alarm::Cause;
+use crate::certify::inputs::{KINDS, STATES};
+use crate::certify::person::actor;
+use crate::certify::plans::pick;
+use crate::governor::{Act, AlarmOutput, Entry, Input, RecordHealth, Resolution, Seq};
+use crate::model::budget::DoseRef;
+use crate::model::command::{CommandId, Epoch, Generation, Intensity};
+use crate::model::dose::DoseId;
+use crate::model::plan::Step;
+use crate::model::report::{EpochEnd, Identity, OwnButton, Report, StopProgress};
+use crate::model::session::{Discomfort, StopReason};
+use crate::sim::Seeded;
+use crate::units::RawForce;
+
+/// Goals of a session.
+const GOALS: u64 = 72;
+/// Goals that are given in one visit of a state.
+const AT_ONCE: usize = 4;
+
+const ARMING: usize = 1;
+const FINISHING: usize = 5;
+const UNUSABLE: usize = 37;
+const LOCKED_OUT: usize = 50;
+
+/// The goals that are left.
+#[derive(Debug)]
+pub(super) struct Probes {
+    random: Seeded,
+    /// Kinds, by state.
+    goals: Vec<Vec<usize>>,
+    /// The newest epoch of each step.
+    epochs: BTreeMap<u8, Epoch>,
+    /// In which state the session is closed, unless it ends before.
+    pub(super) closing: usize,
+}
+
+impl Probes {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = Seeded::new(seed);
+        let mut goals = vec![Vec::new(); STATES.len()];
+        for _ in 0..GOALS {
+            let kind = usize::try_from(random.below(56)).unwrap_or(0);
+            // One unit in two sessions is found unusable: it stays so.
+            if kind != UNUSABLE
+                && kind != LOCKED_OUT
+                && let Some(at) = pick(&goals, &mut random)
+                && let Some(list) = goals.get_mut(at)
+            {
+                list.push(kind);
+            }
+        }
+        if let Some(at) = pick(&goals, &mut random)
+            && let Some(list) = goals.get_mut(at)
+        {
+            list.insert(0, if random.chance(500) { UNUSABLE } else { LOCKED_OUT });
+        }
+        let closing = usize::try_from(random.below(7)).unwrap_or(0);
+        Self { random, goals, epochs: BTreeMap::new(), closing }
+    }
+
+    pub(super) fn entry(&mut self, entry: &Entry) {
+        if let Entry::Armed { step, epoch, .. } = entry {
+            self.epochs.insert(*step, *epoch);
+        }
+    }
+
+    /// A step has entered a state; returns when its goals are to be given.
+    pub(super) fn entered(&mut self, state: usize) -> Option<Duration> {
+        self.goals.get(state).filter(|goals| !goals.is_empty())?;
+        Some(match state {
+            ARMING => self.random.span(Duration::from_micros(200), Duration::from_millis(25)),
+            FINISHING => self.random.span(Duration::from_millis(1), Duration::from_millis(150)),
+            _ => self.random.span(Duration::from_millis(5), Duration::from_secs(8)),
+        })
+    }
+
+    fn take(&mut self, state: usize) -> Option<usize> {
+        self.goals.get_mut(state)?.pop()
+    }
+}
+
+impl World<'_> {
+    /// Gives the goals of a state while a step is in it.
+    pub(super) fn probe(&mut self, state: usize, step: usize) {
+        for _ in 0..AT_ONCE {
+            if self.states.get(step) != Some(&state) || self.stalled {
+                return;
+            }
+            let Some(kind) = self.probes.take(state) else {
+                return;
+            };
+            self.give(kind, step);
+            // In a state that lasts, one at a time.
+            if state != ARMING && state != FINISHING {
+                return;
+            }
+        }
+    }
+
+    /// Gives a goal of some step's state now and then, also of states that last.
+    pub(super) fn probe_now(&mut self) {
+        self.close_in_state();
+        if !self.probes.random.chance(60) {
+            return;
+        }
+        if let Some(step) = pick(&self.states, &mut self.probes.random)
+            && let Some(state) = self.states.get(step).copied()
+        {
+            self.probe(state, step);
+        }
+    }
+
+    /// Near its end the session is closed in the state of its goal.
+    fn close_in_state(&mut self) {
+        let from = self.end.saturating_sub(self.end.since(crate::units::Mono::ORIGIN).mul_f64(0.1));
+        if self.now >= from && self.states.contains(&self.probes.closing) && !self.stalled {
+            self.closed = true;
+            self.input(Input::Close);
+        }
+    }
+
+    /// Closes at once when a short state of the goal is entered.
+    pub(super) fn entered(&mut self, step: usize, state: usize) {
+        if let Some(delay) = self.probes.entered(state) {
+            self.later(delay, Event::Probe { state, step });
+        }
+        if state == self.probes.closing && (state == ARMING || state == FINISHING) {
+            self.later(Duration::from_millis(5), Event::Close);
+        }
+    }
+
+    pub(super) fn close_now(&mut self) {
+        self.close_in_state();
+    }
+
+    fn give(&mut self, kind: usize, step: usize) {
+        let Some(planned) = self.made.plan.steps.get(step).cloned() else {
+            return;
+        };
+        self.say(|| format!("PROBE {} for step {}", KINDS.get(kind).copied().unwrap_or(""), planned.number));
+        match kind {
+            1..=15 | 51 | 54 | 55 => self.give_request(kind, &planned),
+            16 => self.input(Input::Stop { by: actor(), reason: StopReason::EmergencyStop }),
+            17..=37 | 52 | 53 => self.give_report(kind, &planned),
+            38 | 39 => {
+                let unit = usize::from(planned.device.0);
+                if self.units.get(unit).is_some_and(|unit| unit.up) {
+                    self.link(unit, false);
+                }
+                if kind == 38 {
+                    self.link(unit, true);
+                } else {
+                    self.later(Duration::from_millis(700), Event::LinkUp(unit));
+                }
+            }
+            40 => self.input(Input::Heartbeat { issued: self.now }),
+            41 => self.input(Input::Unseen),
+            42 => self.input(Input::Durable { seq: Seq(self.durable) }),
+            43 => {
+                self.set_health(RecordHealth::Slow);
+                self.later(Duration::from_millis(300), Event::Undo(super::Undo::StuckDisk));
+            }
+            44 => {
+                let present = self.probes.random.chance(500);
+                self.input(Input::Guard { present });
+                self.later(Duration::from_millis(300), Event::Undo(super::Undo::Guard));
+            }
+            45 => {
+                self.input(Input::ClockSane(false));
+                self.later(Duration::from_millis(300), Event::Undo(super::Undo::Clock));
+            }
+            46 => self.input(Input::Suspended),
+            48 => {
+                let holds = self.probes.random.chance(500);
+                self.input(Input::GuardHolds { device: planned.device, holds });
+                self.later(Duration::from_millis(300), Event::Undo(super::Undo::Guard));
+            }
+            49 => {
+                self.input(Input::AlarmOutput(AlarmOutput::Untested));
+                self.input(Input::AlarmOutput(AlarmOutput::Logged));
+            }
+            LOCKED_OUT => self.input(Input::LockedOut {
+                device: planned.device,
+                cause: Cause::LinkLost,
+                left: Duration::from_secs(60),
+            }),
+            _ => {}
+        }
+    }
+
+    fn give_request(&mut self, kind: usize, planned: &Step) {
+        let step = planned.number;
+        let level = self.governor.setpoint(step);
+        let some = planned.target;
+        let score = u8::try_from(self.probes.random.below(11)).unwrap_or(0);
+        let reason = || Some("asked by the client".to_owned());
+        let act = match kind {
+            1 => Act::ReadBack { client: self.made.plan.client.clone() },
+            2 => Act::Arm { step },
+            3 => Act::Set { step, intensity: some.with_magnitude(up(some, level)), reason: reason() },
+            4 => Act::Set { step, intensity: some.with_magnitude(level.saturating_mul(3) / 4), reason: None },
+            5 => Act::Hold { step },
+            6 => Act::Resume { step },
+            7 => Act::Finish { step },
+            8 => Act::StopStep { step },
+            9 => match Discomfort::new(score) {
+                Some(score) => Act::Comfort { step, score },
+                None => Act::TooMuch { step },
+            },
+            10 => Act::TooMuch { step },
+            11 => Act::OperatorLimit { step, limit: Some(some.with_magnitude(up(some, level))) },
+            12 => Act::Reset { generation: Generation(self.probes.random.below(4)) },
+            13 => {
+                // Nobody says so of a unit that gives output.
+                let gives = self.oracle.gives(usize::from(planned.device.0));
+                if gives { Act::Present } else { Act::StatedStopped { device: planned.device } }
+            }
+            14 => Act::AcknowledgeAlarms,
+            51 => Act::ClientLess { step },
+            54 => Act::SensationReturned { step },
+            55 => {
+                let open = self
+                    .governor
+                    .snapshot(self.now)
+                    .unresolved
+                    .first()
+                    .map(|open| (open.of.clone(), open.on));
+                let unknown = DoseRef { session: None, dose: DoseId(u64::MAX) };
+                let (of, shown) = open.unwrap_or((unknown, (Duration::ZERO, Duration::ZERO)));
+                Act::Resolve(Resolution { of, shown, gave: shown.1, reason: "seen to run on".to_owned() })
+            }
+            _ => Act::Present,
+        };
+        self.act(act);
+    }
+
+    fn give_report(&mut self, kind: usize, planned: &Step) {
+        let unit = usize::from(planned.device.0);
+        let Some(report) = self.probe_report(kind, planned) else {
+            return;
+        };
+        self.oracle.fault(unit, self.now.saturating_add(Duration::from_secs(2)));
+        self.report(unit, report);
+    }
+
+    fn probe_report(&self, kind: usize, planned: &Step) -> Option<Report> {
+        let channel = planned.channel;
+        let truth = self.oracle.gives_on(usize::from(planned.device.0), usize::from(channel.0));
+        let given = planned.target.with_magnitude(truth);
+        let gun = !matches!(planned.target, Intensity::Current(_));
+        let after = Duration::from_millis(10);
+        let stop = |progress| Report::Stop { generation: Generation(0), progress, after };
+        let epoch = self.probes.epochs.get(&planned.number).copied().unwrap_or(Epoch(0));
+        let settled = truth == self.governor.setpoint(planned.number);
+        Some(match kind {
+            17 => Report::Identity(Identity::default()),
+            18 => Report::Alive,
+            19 => Report::Ready { epoch: Epoch(u32::MAX) },
+            20 => Report::EpochEnded { epoch, cause: EpochEnd::Result(3) },
+            21 => Report::Acknowledged { id: CommandId(0) },
+            22 => Report::Unacknowledged { id: CommandId(0) },
+            23 => Report::Refused { id: CommandId(0), why: "a probe" },
+            24 => Report::Measured { channel, running: truth > 0, intensity: gun.then_some(given) },
+            25 => stop(StopProgress::Written),
+            26 => stop(StopProgress::Confirmed),
+            27 => stop(StopProgress::Unconfirmed),
+            28 => Report::OwnButton(OwnButton::Started(given)),
+            29 => Report::OwnButton(OwnButton::Stopped),
+            30 if settled => Report::OwnButton(OwnButton::Lowered(given)),
+            30 => return None,
+            31 => Report::OwnButton(OwnButton::Raised(given)),
+            32 => Report::Battery(60),
+            33 => Report::LeaseEnded,
+            34 => Report::DroppedLate,
+            35 => Report::Clamped { asked: given, sent: given },
+            36 => Report::Unintelligible { why: "a probe" },
+            52 => Report::Force(RawForce::from_raw(10)),
+            // In the state in which it is already.
+            53 if settled => Report::OwnButton(OwnButton::Changed(given)),
+            37 => Report::Unusable { why: "a probe found it unusable".to_owned() },
+            _ => return None,
+        })
+    }
+}
+
+/// One step more than `level`.
+fn up(kind: Intensity, level: u32) -> u32 {
+    match kind {
+        Intensity::Current(_) => level.saturating_add(500),
+        Intensity::Speed(_) => level.saturating_add(50).max(1_000),
+        Intensity::Level(_) => level.saturating_add(1),
+    }
+}
