@@ -289,7 +289,6 @@ const fn report_name(report: &Report) -> &'static str {
         Report::OwnButton(_) => "report OwnButton",
         Report::Battery(_) => "report Battery",
         Report::Force(_) => "report Force",
-        Report::StopLearnt { .. } => "report StopLearnt",
         Report::LeaseEnded => "report LeaseEnded",
         Report::DroppedLate => "report DroppedLate",
         Report::Clamped { .. } => "report Clamped",
