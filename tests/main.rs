@@ -39,3 +39,4 @@ mod simulation;
 mod support;
 mod timers;
 mod wire;
+mod world_events;
