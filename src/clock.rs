@@ -49,6 +49,16 @@ impl Clock {
         self.origin_monotonic_us.saturating_add(mono.micros())
     }
 
+    /// Returns the system's time since boot, sleep included, µs.
+    pub fn boot_us(&self) -> u64 {
+        micros(rustix::time::ClockId::Boottime)
+    }
+
+    /// Returns an instant of the system's monotonic clock as this clock counts it; the origin when it lies before.
+    pub const fn from_monotonic_us(&self, us: u64) -> Mono {
+        Mono::from_micros(us.saturating_sub(self.origin_monotonic_us))
+    }
+
     /// Returns how long the machine has slept since the clock was started.
     pub fn suspended(&self) -> Duration {
         asleep().saturating_sub(self.origin_asleep)

@@ -16,8 +16,8 @@
 //!
 //! ```text
 //!   people          terminal                                              parent process
-//!     |             cli/run                                               guard
-//!     v                |  Request, stop                                     | starts, watches, outlives
+//!     |             cli/run        armings, leases, signs of life         guard
+//!     v                |  Request, stop        +--------------------------> | starts, watches, stops units, outlives
 //!   runtime  ---- session_task ----------- recorder_task (thread)           v
 //!                 owns the Governor         record::Journal (SQLite)      simulators' process
 //!                      |  Cleared<Command>, Renew, stop lane              rig: pty, simulated BlueZ

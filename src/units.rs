@@ -134,7 +134,7 @@ impl Spelling {
         let digits_end = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(digits_end);
         let unit = unit.trim_start();
-        if number.is_empty() || !number.starts_with(|c: char| c.is_ascii_digit()) {
+        if !number.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(UnitError::NotANumber { found: found(), example: self.example });
         }
         let Some((name, places)) = self.units.iter().find(|(name, _)| *name == unit) else {

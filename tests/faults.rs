@@ -70,7 +70,7 @@ const FAULTS: [Fault; 9] = [
             "!!! Gun 1 has not proven that it stopped. It may still be running.",
             "Gun 1: stop NOT confirmed | ",
             "!!! Gun 1 has not proven that it stopped. It may still be running. Lift the gun off",
-            "of output, if nobody stops it by hand, at no more than 1000 raw.",
+            "of output, if nobody stops it by hand, at no more than 1000 raw unless its own buttons were pressed.",
             "The plan was not completed: step 1, hamstrings right: no answer from the unit; step 2, calf right, cannot \
              follow while Gun 1 has not proven that it stopped.",
             "!!! Gun 1 has not proven that it stopped. It may still be running. Lift the gun off",

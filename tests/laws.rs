@@ -2,257 +2,105 @@
 //!
 //! Laws 11 and 12 are about frames and are tested with the drivers.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, Input, Output, RecordHealth, Verdict};
-use doseward::model::command::{Command, DeviceId, Generation, Intensity};
-use doseward::model::report::{OwnButton, Report};
-use doseward::model::session::{Actor, Discomfort};
-use doseward::units::{Mono, RawForce, RawSpeed};
+use doseward::governor::{Act, Entry, Input, Output, Verdict};
+use doseward::model::command::Command;
+use doseward::model::plan::Plan;
+use doseward::model::session::Discomfort;
+use doseward::units::{Mono, RawForce};
 use proptest::prelude::*;
-use proptest::test_runner::{FileFailurePersistence, RngSeed};
 
 use crate::support::bench::Bench;
 use crate::support::laws::{Reached, check_log, law_7, most};
-use crate::support::plans::{budgeted, microamps, milliamps, raw, three_steps};
+use crate::support::plans::{budgeted, microamps, milliamps, one_step, raw, three_steps, two_modes};
+use crate::support::walks::{Op, act, anything, cases, rising, walks};
 
-/// One thing that happens on the bench.
-#[derive(Clone, Debug)]
-enum Op {
-    Pass(u64),
-    Arm(u8),
-    Set(u8, u32),
-    Hold(u8),
-    Resume(u8),
-    Finish(u8),
-    StopStep(u8),
-    Comfort(u8, u8),
-    OperatorLimit(u8, Option<u32>),
-    StopAll,
-    Reset,
-    Leave,
-    Return,
-    Unseen,
-    Disk(u64),
-    Record(RecordHealth),
-    Guard(bool),
-    Held(usize, bool),
-    Clock(bool),
-    Link(usize, bool),
-    Silent(usize, bool),
-    Deaf(usize, bool),
-    LeadOff,
-    Button(u8),
-    Suspended,
-    ReadBack(bool),
-    Slow(u64),
-    Force(u32),
-    ClientLess(u8),
-    Seen,
-    /// Arm, then titrate.
-    Start(u8, u32),
-    /// Everything is put right again, as people would, so that a run does not stay blocked.
-    Settle,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let step = 1u8..=3;
-    prop_oneof![
-        8 => (1u64..3_000).prop_map(Op::Pass),
-        4 => (20_000u64..45_000).prop_map(Op::Pass),
-        8 => step.clone().prop_map(Op::Arm),
-        14 => (step.clone(), 0u32..1_300).prop_map(|(step, permille)| Op::Set(step, permille)),
-        2 => step.clone().prop_map(Op::Hold),
-        4 => step.clone().prop_map(Op::Resume),
-        1 => step.clone().prop_map(Op::Finish),
-        1 => step.clone().prop_map(Op::StopStep),
-        2 => (step.clone(), 0u8..=10).prop_map(|(step, score)| Op::Comfort(step, score)),
-        1 => (step, proptest::option::of(0u32..1_000)).prop_map(|(step, limit)| Op::OperatorLimit(step, limit)),
-        1 => Just(Op::StopAll),
-        3 => Just(Op::Reset),
-        1 => Just(Op::Leave),
-        2 => Just(Op::Return),
-        1 => Just(Op::Unseen),
-        3 => prop_oneof![Just(2u64), Just(400), Just(499), Just(501), Just(5_000)].prop_map(Op::Disk),
-        1 => prop_oneof![Just(RecordHealth::Slow), Just(RecordHealth::Failing)].prop_map(Op::Record),
-        3 => Just(Op::Record(RecordHealth::Healthy)),
-        1 => any::<bool>().prop_map(Op::Guard),
-        1 => (0..2usize, any::<bool>()).prop_map(|(device, holds)| Op::Held(device, holds)),
-        2 => Just(Op::Guard(true)),
-        1 => any::<bool>().prop_map(Op::Clock),
-        2 => Just(Op::Clock(true)),
-        1 => (0usize..2, any::<bool>()).prop_map(|(device, up)| Op::Link(device, up)),
-        2 => (0usize..2).prop_map(|device| Op::Link(device, true)),
-        1 => (0usize..2, any::<bool>()).prop_map(|(device, silent)| Op::Silent(device, silent)),
-        1 => (0usize..2, any::<bool>()).prop_map(|(device, deaf)| Op::Deaf(device, deaf)),
-        2 => (0usize..2).prop_map(|device| Op::Silent(device, false)),
-        2 => (0usize..2).prop_map(|device| Op::Deaf(device, false)),
-        1 => Just(Op::LeadOff),
-        1 => (0u8..5).prop_map(Op::Button),
-        1 => Just(Op::Suspended),
-        1 => any::<bool>().prop_map(Op::ReadBack),
-        2 => Just(Op::ReadBack(true)),
-        1 => (1u64..200).prop_map(Op::Slow),
-        1 => (0u32..200).prop_map(Op::Force),
-        1 => (1u8..=3).prop_map(Op::ClientLess),
-        1 => Just(Op::Seen),
-        8 => Just(Op::Settle),
-        16 => (1u8..=3, 200u32..900).prop_map(|(step, permille)| Op::Start(step, permille)),
-    ]
-}
-
-/// An intensity as permille of full scale, off the grid as often as on it.
-fn intensity(step: u8, permille: u32) -> Intensity {
-    if step == 3 {
-        Intensity::Speed(RawSpeed::from_raw(u16::try_from(permille * 24 / 10).unwrap()))
-    } else {
-        microamps(permille * 37)
+/// A run of random commands on the plan of its kind: three modalities side by side, or two modes of one output and levels.
+fn walk(bench: &mut Bench, ops: &[Op]) -> Reached {
+    let plan = bench.governor.plan().clone();
+    for op in ops {
+        act(bench, op);
     }
+    bench.close();
+    assert_eq!(*bench.governor.plan(), plan, "SR-18: nothing that happens moves an area or changes a limit");
+    let mut reached = check_log(bench);
+    reached.add(&law_7(bench));
+    reached
 }
 
-fn act(bench: &mut Bench, op: &Op) {
-    match op.clone() {
-        Op::Pass(ms) => bench.pass(Duration::from_millis(ms)),
-        Op::Arm(step) => {
-            bench.idle_answers();
-            bench.act(Act::Arm { step });
-            bench.pass(Duration::from_millis(20));
-        }
-        Op::Set(step, permille) => {
-            let intensity = intensity(step, permille);
-            bench.act(Act::Set { step, intensity, reason: None });
-            bench.pass(Duration::from_millis(10));
-        }
-        Op::Hold(step) => {
-            bench.act(Act::Hold { step });
-        }
-        Op::Resume(step) => {
-            bench.idle_answers();
-            bench.act(Act::Resume { step });
-            bench.pass(Duration::from_millis(20));
-        }
-        Op::Finish(step) => {
-            bench.act(Act::Finish { step });
-        }
-        Op::StopStep(step) => {
-            bench.act(Act::StopStep { step });
-        }
-        Op::Comfort(step, score) => {
-            let score = Discomfort::new(score).unwrap();
-            bench.act(Act::Comfort { step, score });
-        }
-        Op::OperatorLimit(step, limit) => {
-            let limit = limit.map(|permille| intensity(step, permille));
-            bench.act(Act::OperatorLimit { step, limit });
-        }
-        Op::StopAll => bench.stop_all(),
-        Op::Reset => {
-            let latched = bench.governor.snapshot(bench.now).latched;
-            bench.act(Act::Reset { generation: latched.unwrap_or(Generation(1)) });
-        }
-        Op::Leave => bench.operator_here = false,
-        Op::Return => bench.operator_here = true,
-        Op::Unseen => drop(bench.input(Input::Unseen)),
-        Op::Disk(ms) => bench.disk_delay = Duration::from_millis(ms),
-        Op::Record(health) => drop(bench.input(Input::Record(health))),
-        Op::Guard(present) => drop(bench.input(Input::Guard { present })),
-        Op::Held(device, holds) => {
-            let device = DeviceId(u8::try_from(device).unwrap());
-            drop(bench.input(Input::GuardHolds { device, holds }));
-        }
-        Op::Clock(sane) => drop(bench.input(Input::ClockSane(sane))),
-        Op::Link(device, up) => bench.link(device, up),
-        Op::Silent(device, silent) => bench.units[device].silent = silent,
-        Op::Deaf(device, deaf) => bench.units[device].deaf = deaf,
-        Op::LeadOff => bench.lead_off(0),
-        Op::Button(which) => {
-            let speed = raw(1_500);
-            let button = match which {
-                0 => OwnButton::Stopped,
-                1 => OwnButton::Started(speed),
-                2 => OwnButton::Raised(raw(2_600)),
-                4 => OwnButton::Changed(raw(2_000)),
-                _ => OwnButton::Lowered(raw(1_000)),
-            };
-            let running = !bench.units[1].output.is_empty();
-            let fits = running != matches!(button, OwnButton::Started(_));
-            if fits && !bench.units[1].down && !bench.units[1].silent {
-                bench.own_button(1, button);
-            }
-        }
-        Op::Suspended => drop(bench.input(Input::Suspended)),
-        Op::ReadBack(right) => {
-            let client = if right { bench.client() } else { doseward::model::plan::ClientCode::new("C-2") };
-            bench.act(Act::ReadBack { client });
-        }
-        Op::Slow(ms) => bench.answer_after = Duration::from_millis(ms),
-        Op::Force(force) => {
-            if !bench.units[1].down && !bench.units[1].silent {
-                bench.tell(1, Report::Force(RawForce::from_raw(force)));
-            }
-        }
-        Op::ClientLess(step) => {
-            bench.act_by(Actor::client("hand switch"), Act::ClientLess { step });
-        }
-        Op::Seen => {
-            bench.act(Act::AcknowledgeAlarms);
-        }
-        Op::Settle => settle(bench),
-        Op::Start(step, permille) => {
-            for op in [Op::Arm(step), Op::Resume(step), Op::Set(step, permille), Op::Pass(300)] {
-                act(bench, &op);
-            }
-        }
-    }
-}
-
-fn settle(bench: &mut Bench) {
-    bench.operator_here = true;
-    bench.disk_delay = Duration::from_millis(2);
-    bench.answer_after = Duration::from_millis(6);
-    for device in 0..bench.units.len() {
-        bench.units[device].silent = false;
-        bench.units[device].deaf = false;
-        if bench.units[device].down {
-            bench.link(device, true);
-        }
-    }
-    for op in
-        [Op::Record(RecordHealth::Healthy), Op::Guard(true), Op::Clock(true), Op::ReadBack(true), Op::Reset]
-    {
-        act(bench, &op);
-    }
-    bench.pass(Duration::from_millis(600));
-    bench.resolve_all();
-}
-
-static REACHED: Mutex<Option<Reached>> = Mutex::new(None);
-
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: cases(),
-        // The same runs every time; `DOSEWARD_SEED` walks elsewhere.
-        rng_seed: RngSeed::Fixed(seed()),
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/data/regressions/laws.txt"))),
-        ..ProptestConfig::default()
-    })]
-
-    /// H-11: the ledger never holds less than the model units gave (law 7); and laws 1 to 8.
-    #[test]
-    fn laws_1_to_8_hold_in_every_run(ops in proptest::collection::vec(op(), 5..60), by_hand in any::<bool>()) {
+/// SR-05, SR-06, SR-07, SR-18, H-01, H-11: laws 1 to 8 in every run of 5 to 40 random commands, whatever happens.
+#[test]
+fn laws_1_to_8_sr_05_sr_06_sr_07_sr_18_hold_in_every_run() {
+    let commands = || (any::<bool>(), any::<bool>(), proptest::collection::vec(anything(), 5..=40));
+    let reached = walks(cases(), commands, |(modes, by_hand, ops)| {
         let (mut plan, spent) = budgeted();
         plan.steps[2].start_at_device = by_hand;
         plan.steps[2].force_max = Some(RawForce::from_raw(100));
-        let mut bench = Bench::after(plan, spent);
-        for op in &ops {
-            act(&mut bench, op);
-        }
-        bench.close();
-        let reached = check_log(&bench);
-        law_7(&bench);
-        REACHED.lock().unwrap().get_or_insert_with(Reached::default).add(&reached);
+        let mut bench = if modes { Bench::ready(two_modes()) } else { Bench::after(plan, spent) };
+        walk(&mut bench, &ops)
+    });
+    println!("laws 1 to 8: {} runs of 5 to 40 random commands\n{reached}", cases());
+    let least = u64::from(cases()) / 100;
+    for what in Reached::EXPECTED {
+        let count = reached.count(what);
+        assert!(count >= least, "{what} was reached {count} times only\n{reached}");
     }
+    if cases() >= 20_000 {
+        let rare = reached.rarely_met(100);
+        assert!(rare.is_empty(), "input in state, met less than 100 times: {rare:?}");
+    }
+}
+
+/// Everything that time does has a deadline: called between two of them, the governor has nothing to say.
+#[test]
+fn nothing_is_due_before_the_deadline_in_any_run() {
+    let reached = walks(
+        cases().div_ceil(2),
+        || proptest::collection::vec(anything(), 5..=25),
+        |ops| {
+            let mut bench = Bench::ready(three_steps());
+            bench.punctual = true;
+            walk(&mut bench, &ops)
+        },
+    );
+    println!("deadlines: {} runs of 5 to 25 random commands", cases().div_ceil(2));
+    assert!(cases() < 400 || reached.count("law 2: rises") > u64::from(cases()), "{reached}");
+}
+
+/// SR-06: each rise by itself, on a plan that has nothing else.
+fn sr_06_rise(kind: &str, expected: &str, plan: fn() -> Plan) {
+    let reached = walks(
+        cases(),
+        || proptest::collection::vec(rising(), 2..=8),
+        |ops| {
+            let mut bench = Bench::ready(plan());
+            act(&mut bench, &Op::Start(1, 700));
+            walk(&mut bench, &ops)
+        },
+    );
+    let count = reached.count(expected);
+    println!("SR-06 {kind}: {} runs of 3 to 9 random commands, {expected} {count}", cases());
+    assert!(count >= u64::from(cases()), "{expected} {count}\n{reached}");
+}
+
+#[test]
+fn sr_06_titration_rises_one_step_at_a_time_in_every_run() {
+    sr_06_rise("titration", "rises by titration", || one_step(1));
+}
+
+#[test]
+fn sr_06_a_program_ramp_keeps_its_slope_and_its_envelope_in_every_run() {
+    sr_06_rise("program ramp", "rises by program ramp", || one_step(2));
+}
+
+#[test]
+fn sr_06_a_gun_rises_by_its_profile_in_every_run() {
+    sr_06_rise("percussion", "rises of a speed", || one_step(3));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Law 10: an allowed request is granted and reached within its ramp time.
     #[test]
@@ -276,37 +124,6 @@ proptest! {
         bench.pass(ramp + Duration::from_millis(120));
         let view = &bench.governor.snapshot(bench.now).steps[usize::from(step) - 1];
         prop_assert_eq!(view.setpoint, goal, "after {:?}", ramp);
-    }
-}
-
-fn seed() -> u64 {
-    std::env::var("DOSEWARD_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
-}
-
-fn cases() -> u32 {
-    std::env::var("DOSEWARD_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(400)
-}
-
-#[test]
-fn the_random_runs_reach_what_the_laws_speak_of() {
-    laws_1_to_8_hold_in_every_run();
-    let reached = REACHED.lock().unwrap().clone().unwrap();
-    println!("laws 1-8, {} runs: {reached:?}", cases());
-    assert!(reached.rises > 1_000, "{reached:?}");
-    for (name, count) in [
-        ("lowered", reached.lowered),
-        ("stops", reached.stops),
-        ("refusals", reached.refusals),
-        ("voids", reached.voids),
-        ("doses", reached.doses),
-        ("uncertain", reached.uncertain),
-        ("resets", reached.resets),
-        ("program rises", reached.program_rises),
-        ("ends", reached.ends),
-        ("budgets used up", reached.budgets),
-        ("resolved", reached.resolved),
-    ] {
-        assert!(count > 10, "{name} was reached {count} times only: {reached:?}");
     }
 }
 

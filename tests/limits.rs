@@ -245,7 +245,7 @@ fn sr_19_steps_that_may_not_run_together_are_armed_one_after_the_other() {
     bench.arm(2);
 }
 
-/// SR-25: percussion never works an area that is being stimulated; beside it, only at a measured 5 cm or more, logged.
+/// H-18, SR-25: percussion never works an area that is being stimulated; beside it, only at a measured 5 cm or more, logged.
 #[test]
 fn sr_25_percussion_beside_stimulation_needs_five_centimetres() {
     for (distance, allowed) in [(None, false), (Some(49), false), (Some(50), true), (Some(150), true)] {

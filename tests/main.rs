@@ -14,14 +14,18 @@
     reason = "tests fail by panicking, print what they reached, convert small numbers and wait for real processes"
 )]
 
+mod alarm;
 mod architecture;
 mod bluez;
 mod budgets;
 mod certify;
 mod cli;
 mod crash;
+mod electrical;
 mod faults;
+mod guard;
 mod hazards;
+mod interlocks;
 mod laws;
 mod limits;
 mod model;
@@ -29,6 +33,9 @@ mod people;
 mod protocol_files;
 mod real_transport;
 mod record;
+mod refusals;
+mod reports;
 mod simulation;
 mod support;
+mod timers;
 mod wire;

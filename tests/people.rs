@@ -481,7 +481,8 @@ fn sr_46_no_arm_without_read_back_and_another_client_disarms() {
         bench.idle_answers();
         assert_eq!(refused(&mut bench, act), Refusal::Interlock(Interlock::ReadBack));
     }
-    let ways: [(&str, fn(&mut Bench)); 4] = [
+    type Way = fn(&mut Bench);
+    let ways: [(&str, Way); 4] = [
         ("running", |_| {}),
         ("held", |bench| {
             bench.act(Act::Hold { step: 1 });

@@ -8,10 +8,12 @@ use doseward::config::clinical_file;
 use doseward::config::library::{EMBEDDED, digest};
 use doseward::config::{Library, Loaded, Problem, Source, UnitSource, check, load_plan, render};
 use doseward::governor::limits::ceiling;
+use doseward::model::area::{AreaCode, Side};
 use doseward::model::command::Intensity;
 use doseward::model::limit::LimitOwner;
+use doseward::model::plan::Electrode;
 use doseward::model::protocol::Modality;
-use doseward::units::{Hertz, Microseconds, Milliamps, RawSpeed};
+use doseward::units::{Hertz, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
 use proptest::prelude::*;
 
 const SAMPLE: &str = "config/plans/sample.toml";
@@ -121,7 +123,7 @@ fn every_file_that_governs_is_named_with_its_digest() {
 
 /// H-10, SR-31: boundary at each limit and one step above.
 #[test]
-fn a_target_at_the_limit_loads_and_one_step_above_is_refused() {
+fn sr_31_a_target_at_the_limit_loads_and_one_step_above_is_refused() {
     for (from, limit, above, owner) in [
         ("target = \"6 mA\"", "target = \"50 mA\"", "target = \"50.5 mA\"", "site limit is 50 mA"),
         ("target = \"8 mA\"", "target = \"12 mA\"", "target = \"12.5 mA\"", "plan limit is 12 mA"),
@@ -157,7 +159,7 @@ fn above_usual_and_below_the_limit_is_no_problem() {
 
 /// H-02, SR-10: current density by the smaller electrode.
 #[test]
-fn a_small_pad_binds_by_density() {
+fn sr_10_a_small_pad_binds_by_density() {
     let small = |contact: &str, target: &str| {
         let text = sample_with("contact = \"25 cm2\"", &format!("contact = \"{contact}\""))
             .replace("target = \"6 mA\"", &format!("target = \"{target}\""));
@@ -268,9 +270,62 @@ fn every_denied_area_is_refused_and_every_other_is_not() {
     assert!(denied > 61 && allowed > 61);
 }
 
+/// SR-19, H-03: electrodes of two channels at once, every ordered pair of area and side, against an oracle that reads the
+/// two tables by itself.
+#[test]
+fn sr_19_pairs_across_two_channels_agree_with_the_tables_read_anew() {
+    let path = Path::new("config/clinical/body-areas.toml");
+    let table: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+    let rows = |name: &str| table[name].as_array().unwrap().clone();
+    let tables = [rows("electrode_pair"), rows("cross_channel")].concat();
+    let has = |spot: &toml::Value, key: &str, area: &toml::Value| {
+        spot[key].as_array().unwrap().contains(&area[key])
+    };
+    let sets = |side: Side| match side {
+        Side::Left => "L",
+        Side::Right => "R",
+        Side::Midline => "LR",
+        Side::Bilateral => "",
+    };
+    let may = |(area, side): (&toml::Value, Side), (other, other_side): (&toml::Value, Side)| {
+        let known = !sets(side).is_empty() && !sets(other_side).is_empty();
+        let same = sets(side) == sets(other_side) && sets(side).len() == 1;
+        known
+            && tables.iter().any(|row| {
+                let on = |spot: &str, area| has(&row[spot], "region", area) && has(&row[spot], "face", area);
+                let placed = on("a", area) && on("b", other) || on("b", area) && on("a", other);
+                placed && (same || row["side"].as_str() == Some("any"))
+            })
+    };
+    let source = Source::read(path).unwrap();
+    let areas = clinical_file::load(&source, &mut Vec::new()).unwrap();
+    let places: Vec<(toml::Value, Side)> = rows("area")
+        .into_iter()
+        .flat_map(|area| {
+            [Side::Left, Side::Right, Side::Midline, Side::Bilateral].map(|side| (area.clone(), side))
+        })
+        .collect();
+    let electrode = |(area, side): &(toml::Value, Side)| Electrode {
+        contact: SquareCentimetres::from_square_millimetres(2_500),
+        area: AreaCode::new(area["code"].as_str().unwrap()),
+        side: *side,
+    };
+    let (mut allowed, mut refused) = (0, 0);
+    for one in &places {
+        for other in &places {
+            let found = areas.cross(&electrode(one), &electrode(other)).is_some();
+            let expected = may((&one.0, one.1), (&other.0, other.1));
+            assert_eq!(found, expected, "{} {:?}, {} {:?}", one.0["code"], one.1, other.0["code"], other.1);
+            *(if found { &mut allowed } else { &mut refused }) += 1;
+        }
+    }
+    println!("SR-19: {allowed} ordered pairs of area and side may, {refused} may not");
+    assert!(allowed > 1_000 && refused > 10_000);
+}
+
 /// SR-11: each missing field of the electrodes is its own refusal, all 2⁶ − 1 combinations.
 #[test]
-fn every_missing_electrode_field_is_named() {
+fn sr_11_every_missing_electrode_field_is_named() {
     let whole = "{ area = \"calf\", side = \"right\", contact = \"25 cm2\" }";
     let fields = ["area = \"calf\"", "side = \"right\"", "contact = \"25 cm2\""];
     for missing in 1u32..64 {

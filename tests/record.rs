@@ -18,9 +18,10 @@ use doseward::model::plan::{
 use doseward::model::protocol::Modality;
 use doseward::model::report::{EpochEnd, Identity, OwnButton, StopProgress};
 use doseward::model::session::{Actor, Discomfort, SessionId, StopReason};
+use doseward::record::entry::GuardUnit;
 use doseward::record::entry::{Body, DoseBody, RestsOn, SealReason, SessionHead, StoredEntry};
 use doseward::record::journal::{Journal, Stamp};
-use doseward::record::recover::{Proof, UNHEARD_US};
+use doseward::record::recover::{GuardAct, UNHEARD_US};
 use doseward::record::spent::Asked;
 use doseward::record::store::{FILE, Reader};
 use doseward::record::verify::{self, What};
@@ -306,6 +307,25 @@ fn write_sample(journal: &mut Journal) -> String {
     journal.seal(stamp(330_000)).unwrap()
 }
 
+/// What stopped a unit is found again by its label and profile, the newest of several sessions.
+#[test]
+fn the_stop_frame_that_stopped_a_unit_is_remembered_over_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Journal::open(dir.path()).unwrap();
+    let learnt = |device, frame: &str| Entry::StopLearnt { device, frame: frame.to_owned() };
+    for (session, frame) in [(S1, "stop_zero"), (S2, "stop_off7")] {
+        let mut to = Writer::begin(&mut journal, session, 0);
+        to.add(10, learnt(GUN, frame));
+        to.add(20, learnt(UNIT, "of another unit"));
+        journal.seal(stamp(100)).unwrap();
+    }
+    let reader = Reader::open(dir.path()).unwrap();
+    let of = |label, profile| reader.learnt_stop(label, profile).unwrap();
+    assert_eq!(of("Theragun PRO B", "theragun-gen4").as_deref(), Some("stop_off7"));
+    assert_eq!(of("Theragun PRO B", "another profile"), None);
+    assert_eq!(of("Theragun PRO C", "theragun-gen4"), None);
+}
+
 /// A session that its daemon never sealed: a stimulator at 15 mA, its progress row one second old.
 fn write_crashed(journal: &mut Journal, session: &str) {
     let mut to = Writer::begin(journal, session, 400_000);
@@ -401,6 +421,7 @@ fn every_entry() -> Vec<Entry> {
             device: UNIT,
             identity: Identity { model: "\"P24\"\n".into(), serial: "s".into(), firmware: "é".into() },
         },
+        Entry::StopLearnt { device: GUN, frame: "stop_off7".to_owned() },
         Entry::Battery { device: GUN, percent: 14 },
         Entry::Dose(tens(1, 0, 60_000, 22)),
         Entry::Dose(bout(2, 0, 60_000, 1750, 1000)),
@@ -554,7 +575,8 @@ fn spent_at(reader: &Reader, client: &str, wall: &str, monotonic: Option<(&str, 
     let (boot, monotonic_us) = monotonic.map_or((None, 0), |(boot, us)| (Some(boot), us));
     let wall = wall.parse().unwrap();
     let (plan_id, simulated) = ("knee-01", true);
-    let asked = Asked { client: &client, plan_id, simulated, zone: &zone, wall, monotonic_us, boot };
+    let asked =
+        Asked { client: &client, plan_id, until: None, simulated, zone: &zone, wall, monotonic_us, boot };
     reader.spent(&asked).unwrap()
 }
 
@@ -1065,7 +1087,7 @@ fn recovered(journal: &Journal, session: &str) -> Vec<(RestsOn, DoseBody)> {
 }
 
 /// Runs `write`, lets the daemon die, recovers with `proofs`, and returns what was added.
-fn after_crash(proofs: &[Proof], write: impl FnOnce(&mut Writer<'_>)) -> Vec<(RestsOn, DoseBody)> {
+fn after_crash(proofs: &[GuardUnit], write: impl FnOnce(&mut Writer<'_>)) -> Vec<(RestsOn, DoseBody)> {
     let mut journal = Journal::in_memory().unwrap();
     let mut to = Writer::begin(&mut journal, S1, 0);
     write(&mut to);
@@ -1073,7 +1095,15 @@ fn after_crash(proofs: &[Proof], write: impl FnOnce(&mut Writer<'_>)) -> Vec<(Re
     let mut journal = journal.reopen().unwrap();
     assert_eq!(journal.unsealed().unwrap(), [SessionId::new(S1)]);
     assert!(matches!(journal.begin(&head(S2), stamp(0)), Err(RecordError::Unsealed { .. })));
-    assert_eq!(journal.recover_with(stamp(5), proofs).unwrap(), [SessionId::new(S1)]);
+    let act = GuardAct {
+        session: SessionId::new(S1),
+        why: "died".to_owned(),
+        said: "It has died.".to_owned(),
+        at_us: 5000 * SECOND,
+        units: proofs.to_vec(),
+    };
+    let acts: Vec<GuardAct> = if proofs.is_empty() { Vec::new() } else { vec![act] };
+    assert_eq!(journal.recover_with(stamp(5), &acts).unwrap(), [SessionId::new(S1)]);
     assert!(journal.unsealed().unwrap().is_empty());
     let reader = journal.reader().unwrap();
     assert!(verify::database(&reader, None).unwrap().sound());
@@ -1127,9 +1157,12 @@ fn a_gun_runs_on_for_its_battery_life_unless_the_guard_proves_its_stop() {
         to.add(2000, intent(1, GUN, Setpoint::Speed(RawSpeed::from_raw(1750))));
         to.journal.progress(&bout(1, 2000, 30_000, 1750, 0)).unwrap();
     };
-    let proof =
-        |unit: &str, at_ms: u64| Proof { unit: unit.to_owned(), zero_by_us: 5000 * SECOND + at_ms * 1000 };
-    let until = |proofs: &[Proof]| after_crash(proofs, row)[0].1.until_us;
+    let proof = |unit: &str, at_ms: u64| GuardUnit {
+        unit: unit.to_owned(),
+        first_stop_us: None,
+        confirmed_us: Some(5000 * SECOND + at_ms * 1000),
+    };
+    let until = |proofs: &[GuardUnit]| after_crash(proofs, row)[0].1.until_us;
     let battery = 30_000_000 + UNHEARD_US + 7200 * SECOND;
     assert_eq!(until(&[]), battery);
     assert_eq!(until(&[proof("Theragun PRO B", 30_400)]), 31_400_000, "proven zero and the stop tail");

@@ -50,6 +50,7 @@ pub(super) fn spent(journal: &Journal, plan: &Plan, at: Mono) -> Result<Spent, R
         wall: stamp(at).wall,
         monotonic_us: at.micros(),
         boot: None,
+        until: None,
     })
 }
 

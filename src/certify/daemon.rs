@@ -24,6 +24,7 @@ use crate::model::session::{SessionId, StopReason};
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::verify;
+use crate::runtime::guard_line::Guarding;
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::{RecordFault, Recorder, Writing};
 use crate::runtime::sounder::Voice;
@@ -397,7 +398,7 @@ impl Day<'_> {
             settings: Settings { spent, ..self.options.settings() },
             recorder: Box::new(Watched { common: Arc::clone(&self.common), newest: 0 }),
             writing: Writing::InLine,
-            guard: present,
+            guard: Guarding::trusted(present),
             clock_sane: true,
             voice: Voice::log(),
             locked: Vec::new(),

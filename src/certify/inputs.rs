@@ -4,7 +4,7 @@ use crate::governor::{Act, Input, RecordHealth, StepState};
 use crate::model::report::{OwnButton, Report, StopProgress};
 
 /// Every kind of input; a request by what it asks, a report by what it says.
-pub const KINDS: [&str; 56] = [
+pub const KINDS: [&str; 57] = [
     "tick",
     "read back",
     "arm",
@@ -61,6 +61,7 @@ pub const KINDS: [&str; 56] = [
     "button changed",
     "sensation returned",
     "resolve",
+    "stop learnt",
 ];
 
 /// Every state of a step.
@@ -143,6 +144,7 @@ const fn report(report: &Report) -> usize {
         Report::OwnButton(OwnButton::Lowered(_)) => 30,
         Report::OwnButton(OwnButton::Raised(_)) => 31,
         Report::Force(_) => 52,
+        Report::StopLearnt { .. } => 56,
         Report::OwnButton(OwnButton::Changed(_)) => 53,
         Report::Battery(_) => 32,
         Report::LeaseEnded => 33,

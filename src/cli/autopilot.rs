@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::governor::{Act, Refusal, Resolution, Snapshot, StepState, StepView, Verdict};
+use crate::governor::{Act, Refusal, Resolution, Snapshot, StepState, StepView, StopView, Verdict};
 use crate::model::budget::OpenDose;
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
@@ -59,6 +59,8 @@ pub(crate) struct Autopilot {
     unproven: Option<(DeviceId, Mono)>,
     /// Steps whose early end has been said.
     said: Vec<u8>,
+    /// An earlier daemon died: nothing is begun, and since when it waits for every unit's proof.
+    after_death: Option<Option<Mono>>,
 }
 
 /// What it knows of one step that it operates.
@@ -86,11 +88,33 @@ impl Autopilot {
             follows: Vec::new(),
             unproven: None,
             said: Vec::new(),
+            after_death: None,
         }
+    }
+
+    /// As [`Autopilot::new`], after the death of an earlier daemon: output comes back by a person only, so it waits for
+    /// every unit's proof of zero and ends.
+    pub(crate) fn after_death(plan: Plan) -> Self {
+        Self { after_death: Some(None), ..Self::new(plan) }
+    }
+
+    /// Waits until every unit is at proven zero, or its time is over.
+    fn at_zero(since: &mut Option<Mono>, snapshot: &Snapshot) -> Next {
+        let since = *since.get_or_insert(snapshot.at);
+        let proven = snapshot.units.iter().all(|unit| matches!(unit.stop, StopView::Confirmed(_)));
+        if !proven && snapshot.at.since(since) < UNPROVEN_AFTER {
+            return Next::Wait;
+        }
+        let at_zero = if proven { "every unit is at proven zero" } else { "not every unit has proven zero" };
+        let why = format!("it died in the middle; {at_zero}, and nothing is begun anew without a person");
+        Next::Over { incomplete: Some(why) }
     }
 
     /// Returns what to do in the state that the snapshot shows.
     pub(crate) fn next(&mut self, snapshot: &Snapshot) -> Next {
+        if let Some(since) = &mut self.after_death {
+            return Self::at_zero(since, snapshot);
+        }
         if let Some(generation) = snapshot.latched {
             return Next::GiveUp(format!("everything is stopped (stop {})", generation.0));
         }

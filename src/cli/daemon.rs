@@ -1,10 +1,10 @@
-//! The hidden verb behind `run`: the process that drives the units. Its standard input is a pipe from its parent.
+//! The hidden verb behind `run`: the process that drives the units. Its standard input is its line to the
+//! guard, its parent.
 //!
 //! Order: files, then where every unit is, then the record, then the units. A session that cannot start is not in the
 //! record; a record that cannot be written touches no device.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,23 +21,28 @@ use crate::cli::run::DRIVES_ONLY_SIMULATED;
 use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
-use crate::governor::{AlarmOutput, Settings};
+use crate::governor::{AlarmOutput, Settings, limits};
+use crate::guard;
+use crate::guard::journal::{Stopped, TakeOver};
+use crate::guard::link::Way;
 use crate::model::budget::Spent;
 use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
 use crate::record::daily::Locked;
-use crate::record::entry::{SessionHead, Stamp};
+use crate::record::entry::{GuardUnit, SessionHead, Stamp};
 use crate::record::journal::Journal;
+use crate::record::recover::GuardAct;
 use crate::record::spent::Asked;
 use crate::record::store::Reader;
 use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
+use crate::runtime::guard_line::{Guarding, Handed, Inherited};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
 use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
-use crate::runtime::{self, Builder, Parts, Supervisor, shutdown};
+use crate::runtime::{Builder, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
@@ -59,6 +64,9 @@ pub(crate) struct Daemon {
     /// Nobody operates
     #[arg(long, requires = "simulated")]
     unattended: bool,
+    /// An earlier one has died: say what happened, begin nothing without a person
+    #[arg(long)]
+    again: bool,
     /// Doses given elsewhere today
     #[arg(long)]
     elsewhere: Vec<Elsewhere>,
@@ -107,8 +115,8 @@ impl Daemon {
             return Outcome::Usage;
         }
         let clock = Clock::start();
-        let builder = match self.units(&loaded, &clock) {
-            Ok(builder) => builder,
+        let (builder, line) = match self.units(&loaded, &clock) {
+            Ok(units) => units,
             Err(why) => {
                 say(&format!("{why} No device was touched."));
                 return Outcome::BadFile;
@@ -130,7 +138,7 @@ impl Daemon {
             }
         };
         let session = begun.session.clone();
-        let outcome = runtime.block_on(self.session(&loaded, (builder, begun), clock));
+        let outcome = runtime.block_on(self.session(&loaded, (builder, line, begun), clock));
         // A link that hangs while it closes does not keep the process.
         runtime.shutdown_timeout(Duration::from_millis(200));
         self.show_note(&session, outcome)
@@ -164,7 +172,11 @@ impl Daemon {
             newest.duration_since(wall).unsigned_abs() <= CLOCK_BEHIND_MAX || newest <= wall
         });
         let stamp = Stamp { mono: clock.now(), wall };
-        for session in journal.recover(stamp)? {
+        let acts = guard_acts(&self.data);
+        for session in journal.recover_with(stamp, &acts)? {
+            if let Some(act) = acts.iter().find(|act| act.session == session) {
+                say(&words::guard_act(act));
+            }
             say(&format!(
                 "Session {session} was not closed: it is completed now, with what is not certain marked."
             ));
@@ -173,11 +185,14 @@ impl Daemon {
         let software = concat!("doseward ", env!("CARGO_PKG_VERSION")).to_owned();
         let mut files = loaded.files.iter();
         let plan_digest = files.next().map(|(_, digest)| digest.clone()).unwrap_or_default();
-        let mut head = SessionHead::new(session.clone(), &loaded.plan, plan_digest, software, self.simulated);
+        let spent = self.spent(&loaded.plan, &journal, clock)?;
+        // The record says what governs: at a first visit that is the low cap.
+        let mut plan = loaded.plan.clone();
+        limits::first_visit(&mut plan.steps, &spent.known);
+        let mut head = SessionHead::new(session.clone(), &plan, plan_digest, software, self.simulated);
         head.file_digests = files.cloned().collect();
         head.mono_origin_us = clock.origin_monotonic_us();
         head.boot = boot();
-        let spent = self.spent(&loaded.plan, &journal, clock)?;
         journal.begin(&head, stamp)?;
         journal.commit()?;
         let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
@@ -190,6 +205,7 @@ impl Daemon {
         let mut spent = journal.reader()?.spent(&Asked {
             client: &plan.client,
             plan_id: &plan.id,
+            until: None,
             simulated: self.simulated,
             zone: &zone,
             wall: clock.wall(),
@@ -203,8 +219,8 @@ impl Daemon {
         Ok(spent)
     }
 
-    async fn session(&self, loaded: &Loaded, parts: (Builder, Begun), clock: Clock) -> Outcome {
-        match self.start(loaded, parts) {
+    async fn session(&self, loaded: &Loaded, parts: (Builder, Inherited, Begun), clock: Clock) -> Outcome {
+        match self.start(loaded, parts, &clock) {
             Ok((handle, supervisor, guard)) => self.operate(loaded, clock, (handle, supervisor), guard).await,
             Err(why) => {
                 say(&format!("{why} No device was touched."));
@@ -214,7 +230,9 @@ impl Daemon {
     }
 
     /// Finds the place of every unit of the plan and makes its driver and transport. Nothing is opened yet.
-    fn units(&self, loaded: &Loaded, clock: &Clock) -> Result<Builder, String> {
+    fn units(&self, loaded: &Loaded, clock: &Clock) -> Result<(Builder, Inherited), String> {
+        let line = Inherited::take(loaded.plan.devices.len());
+        let line = line.map_err(|error| format!("There is no line to the guard process: {error}."))?;
         let place = |label: &str| self.units.iter().find(|place| place.label == label);
         let labels = loaded.plan.devices.iter().map(|planned| planned.label.as_str());
         let missing: Vec<&str> = labels.filter(|label| place(label).is_none()).collect();
@@ -227,23 +245,37 @@ impl Daemon {
             ));
         }
         let library = Library::open(self.config_dir.as_deref());
+        // A record that cannot be read is named when the session begins; the order of stop frames is only a hint.
+        let learnt = |label: &str, profile: &str| {
+            let reader = Reader::open(&self.data).ok()?;
+            reader.learnt_stop(label, profile).ok()?
+        };
         let mut builder = Builder::new(clock.clone(), loaded.plan.clone());
-        for (planned, source) in loaded.plan.devices.iter().zip(&loaded.units) {
+        let devices = (0u8..).map(DeviceId).zip(&loaded.plan.devices);
+        for ((id, planned), source) in devices.zip(&loaded.units) {
             if let Some(place) = place(&planned.label) {
-                add_device(&mut builder, &library, (planned, source), &place.endpoint)?;
+                let port = match &place.endpoint {
+                    Endpoint::Serial(path) => line.port_first(id, path.clone()),
+                    Endpoint::Bluetooth(_) => None,
+                };
+                let learnt = learnt(&planned.label, &planned.profile);
+                add_device(&mut builder, &library, (planned, source), (&place.endpoint, port, learnt))?;
             }
         }
-        Ok(builder)
+        Ok((builder, line))
     }
 
     /// Starts every task. The units are told to stop as soon as their links are up, and nothing more.
     fn start(
         &self,
         loaded: &Loaded,
-        (builder, begun): (Builder, Begun),
+        (builder, line, begun): (Builder, Inherited, Begun),
+        clock: &Clock,
     ) -> Result<(SessionHandle, Supervisor, watch::Receiver<bool>), String> {
-        let (present, guard) = watch::channel(true);
-        listen_to_parent(present).map_err(|error| format!("No thread for the parent's pipe: {error}."))?;
+        let first = (begun.session.as_str(), loaded.daemon.freeze);
+        let guarding = Guarding::process(line, clock.clone(), self.handed(loaded), first);
+        let guarding = guarding.map_err(|error| format!("The guard process does not hear: {error}."))?;
+        let guard = guarding.present();
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
         let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
@@ -252,7 +284,7 @@ impl Daemon {
             settings: Settings { spent: begun.spent, ..Settings::with_lease(loaded.daemon.lease) },
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
-            guard: guard.clone(),
+            guard: guarding,
             clock_sane: begun.clock_sane,
             voice,
             locked: begun.locked,
@@ -281,9 +313,23 @@ impl Daemon {
                     Player::new(player, &self.data).map_err(|error| format!("{}.", chain(&error)))?;
                 Ok(Voice { sounder: Box::new(player), tested })
             }
-            Some(_) | None if self.simulated => Ok(Voice::log()),
+            Some(_) | None if self.simulated => {
+                say("Alarms of this rehearsal go to the log: nothing sounds.");
+                Ok(Voice::log())
+            }
             Some(_) | None => Ok(Voice { sounder: Box::new(LogSounder), tested }),
         }
+    }
+
+    /// What the guard is told of each unit of the plan.
+    fn handed(&self, loaded: &Loaded) -> Vec<Handed> {
+        let units = (0u8..).map(DeviceId).zip(&loaded.plan.devices);
+        let handed = units.filter_map(|(id, planned)| {
+            let place = self.units.iter().find(|place| place.label == planned.label)?;
+            let by_hand = words::by_hand(&loaded.plan, id);
+            Some(Handed { label: planned.label.clone(), by_hand, way: Way::from(&place.endpoint) })
+        });
+        handed.collect()
     }
 
     async fn operate(
@@ -322,7 +368,15 @@ impl Daemon {
         use std::io::IsTerminal as _;
         let repaints = std::io::stderr().is_terminal();
         if self.unattended {
-            return Ok((Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), repaints));
+            let plan = loaded.plan.clone();
+            let autopilot = if self.again { Autopilot::after_death(plan) } else { Autopilot::new(plan) };
+            return Ok((Operator::Unattended(Box::new(autopilot)), repaints));
+        }
+        if self.again {
+            say(
+                "You may begin the same plan again, from zero: read back the client's identity and press y. Press q to \
+                 end. Look at the client first.",
+            );
         }
         let keyboard = Keyboard::take()?;
         keyboard.restore_on_panic()?;
@@ -411,14 +465,27 @@ async fn panic_when_asked() -> std::convert::Infallible {
     std::future::pending().await
 }
 
-/// Reads the parent's pipe; its end is the parent's end.
-fn listen_to_parent(present: watch::Sender<bool>) -> std::io::Result<()> {
-    runtime::on_thread("parent", move || {
-        let mut input = std::io::stdin().lock();
-        let mut byte = [0u8; 64];
-        while matches!(input.read(&mut byte), Ok(1..)) {}
-        present.send_replace(false);
-    })
+/// Returns what the guard's journal says of sessions that it took over, newest lines first to be read.
+fn guard_acts(data: &Path) -> Vec<GuardAct> {
+    let lines = match guard::journal::read(data) {
+        Ok(lines) => lines,
+        Err(error) => {
+            say(&format!("The guard's journal cannot be read: {error}. What it proves is not used."));
+            return Vec::new();
+        }
+    };
+    let sessions: BTreeSet<&str> = lines.iter().map(|line| line.session.as_str()).collect();
+    let act = |session: &&str| {
+        let TakeOver { why, said, at_us, units } = guard::journal::take_over(&lines, session)?;
+        let unit = |unit: Stopped| GuardUnit {
+            unit: unit.unit,
+            first_stop_us: unit.first_stop_us,
+            confirmed_us: unit.confirmed_us,
+        };
+        let units = units.into_iter().map(unit).collect();
+        Some(GuardAct { session: SessionId::new(*session), why, said, at_us, units })
+    };
+    sessions.iter().filter_map(act).collect()
 }
 
 /// Returns which boot of the machine this is, as the system names it.

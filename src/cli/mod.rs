@@ -6,6 +6,7 @@ mod alarm;
 mod autopilot;
 mod certify;
 mod check;
+mod control;
 mod daemon;
 mod elsewhere;
 mod keys;
@@ -39,6 +40,10 @@ enum Verb {
     Alarm(alarm::Alarm),
     /// Read, verify and export the session record
     Record(record::Record),
+    /// Stop every unit at once, from any shell; needs no login
+    Stop(control::Stop),
+    /// Tell what runs
+    Status(control::Status),
     /// Run simulated units by themselves and print where they are
     Sim(sim::Sim),
     /// The part that drives the units; started by `run`
@@ -81,6 +86,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Verb::Check(check) => check.run(),
         Verb::Alarm(alarm) => alarm.run(),
         Verb::Record(record) => record.run(),
+        Verb::Stop(stop) => stop.run(),
+        Verb::Status(status) => status.run(),
         Verb::Sim(sim) => sim.run(),
         Verb::Daemon(daemon) => daemon.run(),
     };

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::elsewhere::Elsewhere;
-use crate::cli::{Outcome, chain, data_dir, say, words};
+use crate::cli::{Outcome, chain, control, data_dir, say, words};
 use crate::config::{self, Library};
 use crate::guard::{self, Ended, GuardError, Launch};
 
-/// This version drives simulated units only: no unit has been tried on a bench, and the parent process cannot yet stop
-/// a unit by itself when the daemon dies (design 3.10). A real unit may be driven when both have changed.
+/// This version drives simulated units only: no unit has been tried on a bench. A real unit may be driven when one has,
+/// with its results.
 pub(crate) const DRIVES_ONLY_SIMULATED: bool = true;
 
 /// Run the session of one plan at this terminal.
@@ -51,10 +51,13 @@ impl Run {
         };
         // The daemon loads it again; this is so that a bad plan starts nothing.
         let library = Library::open(self.config_dir.as_deref());
-        if let Err(problems) = config::load_plan(&library, &self.plan) {
-            say(&config::render(&problems));
-            return Outcome::BadFile;
-        }
+        let shared = match config::load_plan(&library, &self.plan) {
+            Ok(loaded) => loaded.daemon.control_dir,
+            Err(problems) => {
+                say(&config::render(&problems));
+                return Outcome::BadFile;
+            }
+        };
         let program = match std::env::current_exe() {
             Ok(program) => program,
             Err(error) => {
@@ -73,18 +76,29 @@ impl Run {
         let launch = Launch {
             program,
             simulators: self.simulators(world.as_ref()),
-            daemon: self.daemon(data, unattended),
+            daemon: self.daemon(data.clone(), unattended),
+            again: "--again".into(),
+            attended: !unattended,
+            control: control::place(shared.as_deref(), &data, true),
+            data,
         };
         match guard::run(&launch) {
             Ok(Ended::Code(code)) => Outcome::Code(code),
             // It has been said already.
-            Ok(Ended::Died { .. }) => Outcome::Failed,
+            Ok(Ended::Died) => Outcome::Failed,
             Err(error) => {
-                say(&format!("{}.", chain(&error)));
+                let untouched = match error {
+                    GuardError::Journal { .. } | GuardError::Control(_) => " No device was touched.",
+                    GuardError::Simulators { .. } | GuardError::Start { .. } => "",
+                };
+                say(&format!("{}.{untouched}", chain(&error)));
                 match error {
                     // They have said themselves what is wrong with their files.
                     GuardError::Simulators { code: Some(code), .. } => Outcome::Code(code.max(1)),
-                    GuardError::Simulators { code: None, .. } | GuardError::Start { .. } => Outcome::Failed,
+                    GuardError::Simulators { code: None, .. }
+                    | GuardError::Start { .. }
+                    | GuardError::Journal { .. }
+                    | GuardError::Control(_) => Outcome::Failed,
                 }
             }
         }
@@ -127,8 +141,7 @@ fn option(arguments: &mut Vec<OsString>, name: &str, value: Option<&PathBuf>) {
 fn refuse_real() -> Outcome {
     if DRIVES_ONLY_SIMULATED {
         say(
-            "This version drives simulated units only. No unit has been tried on a bench yet, and the parent process \
-             cannot yet stop a unit by itself when the part that drives it dies. Run it with --sim.",
+            "This version drives simulated units only: no unit has been tried on a bench yet. Run it with --sim.",
         );
     }
     Outcome::Usage
@@ -140,7 +153,7 @@ mod tests {
 
     #[test]
     fn real_units_are_refused_while_this_version_drives_only_simulated_ones() {
-        // Changed only together with bench results and the guard's own stop.
+        // Changed only together with bench results.
         const { assert!(DRIVES_ONLY_SIMULATED) };
         assert_eq!(refuse_real(), Outcome::Usage);
     }

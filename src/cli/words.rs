@@ -13,6 +13,7 @@ use crate::model::plan::{Plan, Step};
 use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
 use crate::model::session::Actor;
+use crate::record::recover::GuardAct;
 use crate::units::Mono;
 
 /// What the keys do, and what the surest stop is.
@@ -212,6 +213,28 @@ pub(crate) fn unproven(plan: &Plan, device: DeviceId) -> String {
     alarm(plan, Alarm { cause: Cause::StopUnconfirmed, device: Some(device), channel: None })
 }
 
+/// Returns what a person does when a unit cannot be stopped from here.
+pub(crate) fn by_hand(plan: &Plan, device: DeviceId) -> String {
+    Cause::StopUnconfirmed.action(is_gun(plan, device)).to_owned()
+}
+
+/// Returns what the guard process did for a session that it took over.
+pub(crate) fn guard_act(act: &GuardAct) -> String {
+    let mut text = format!("While no part of doseward drove the units: {}", act.said);
+    for unit in &act.units {
+        let since = |at: u64| at.saturating_sub(act.at_us) / 1000;
+        let stop = match (unit.first_stop_us, unit.confirmed_us) {
+            (Some(first), Some(proven)) => {
+                format!("told to stop after {} ms, proven after {} ms", since(first), since(proven))
+            }
+            (Some(first), None) => format!("told to stop after {} ms, NEVER PROVEN", since(first)),
+            (None, _) => "could not be told to stop".to_owned(),
+        };
+        text += &format!("\n  {}: {stop}.", unit.unit);
+    }
+    text
+}
+
 /// Returns what a verdict says; a plain grant says where it goes.
 pub(crate) fn verdict(plan: &Plan, verdict: &Verdict) -> Option<String> {
     match verdict {
@@ -295,6 +318,8 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
             known(&identity.serial),
             known(&identity.firmware)
         ),
+        // It changes the order of frames and nothing that a person sees or does.
+        Entry::StopLearnt { .. } => return None,
         Entry::EpochEnded { device, cause, .. } => return epoch_ended(&label(plan, *device), *cause),
         Entry::OwnButton { device, what } => own_button(&label(plan, *device), *what),
         Entry::Dose(dose) => return uncertain(plan, at, dose),

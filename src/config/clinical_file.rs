@@ -418,7 +418,7 @@ mod tests {
 
     /// SR-17: the path is an allow-list; H-03: nothing crosses the chest, the head or joins two limbs.
     #[test]
-    fn pairs_outside_the_allow_list_are_refused() {
+    fn sr_17_pairs_outside_the_allow_list_are_refused() {
         let areas = load_text(AREAS).0.unwrap();
         let pair = |a: Electrode, b: Electrode| areas.pair(Modality::Tens, &a, &b).map(str::to_owned);
         let (left, right, midline) = (Side::Left, Side::Right, Side::Midline);
@@ -450,7 +450,7 @@ mod tests {
 
     /// SR-19: two channels are four electrodes.
     #[test]
-    fn two_channels_are_judged_across() {
+    fn sr_19_two_channels_are_judged_across() {
         let areas = load_text(AREAS).0.unwrap();
         let (left, right) = (Side::Left, Side::Right);
         assert!(areas.cross(&at("quadriceps", left), &at("quadriceps", right)).is_some());

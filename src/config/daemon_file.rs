@@ -23,6 +23,10 @@ pub struct Daemon {
     pub lease: Duration,
     /// Command that plays a sound file, its name as [`PLAYED`]; `None`: this box has no player.
     pub player: Option<Vec<String>>,
+    /// Silence of the daemon for this long while a unit is armed: the guard takes over, 250–1000 ms (design 4).
+    pub freeze: Duration,
+    /// A directory whose group may use the control socket; `None`: the socket lies with the data, for this user only.
+    pub control_dir: Option<PathBuf>,
     /// Where units are, by the label on their housing.
     pub units: Vec<UnitPlace>,
     tens: OwnedLimits,
@@ -55,6 +59,11 @@ pub const PLAYED: &str = "{file}";
 const LEASE_MIN: Duration = Duration::from_secs(1);
 const LEASE_MAX: Duration = Duration::from_secs(3);
 const LEASE_DEFAULT: Duration = Duration::from_secs(2);
+
+/// Bounds of the silence that means frozen, and its length when the file is silent (design 4).
+const FREEZE_MIN: Duration = Duration::from_millis(250);
+const FREEZE_MAX: Duration = Duration::from_millis(1000);
+const FREEZE_DEFAULT: Duration = Duration::from_millis(400);
 
 impl Daemon {
     /// Returns this clinic's limits of a modality (owner `site`).
@@ -90,7 +99,9 @@ pub fn load_daemon(library: &Library) -> Result<Daemon, Vec<Problem>> {
 fn judge(root: &Table<'_>) -> Option<Daemon> {
     config::head(root);
     let data_dir = root.optional("data_dir", text).map(|path| PathBuf::from(path.value));
-    let lease = judge_lease(root);
+    let lease = judge_span(root, "lease", "the operator's lease", (LEASE_MIN, LEASE_MAX), LEASE_DEFAULT);
+    let freeze = judge_span(root, "freeze", "the time to freeze", (FREEZE_MIN, FREEZE_MAX), FREEZE_DEFAULT);
+    let control_dir = root.optional("control_dir", text).map(|path| PathBuf::from(path.value));
     let site = root.table_if("site", "[site]");
     let said = site.as_ref().and_then(|site| site.required("source", text)).map(|said| said.value);
     let limits = |key: &'static str, modality: Modality| {
@@ -126,21 +137,28 @@ fn judge(root: &Table<'_>) -> Option<Daemon> {
         units.push(unit);
     }
     root.close();
-    Some(Daemon { data_dir, lease: lease?, player, units, tens, nmes, percussion })
+    let (lease, freeze) = (lease?, freeze?);
+    Some(Daemon { data_dir, lease, player, freeze, control_dir, units, tens, nmes, percussion })
 }
 
-fn judge_lease(root: &Table<'_>) -> Option<Duration> {
-    let written = root.optional("lease", duration);
-    if !root.has("lease") {
-        return Some(LEASE_DEFAULT);
+fn judge_span(
+    root: &Table<'_>,
+    key: &'static str,
+    what: &str,
+    (least, most): (Duration, Duration),
+    default: Duration,
+) -> Option<Duration> {
+    let written = root.optional(key, duration);
+    if !root.has(key) {
+        return Some(default);
     }
-    let lease = written?;
-    if !(LEASE_MIN..=LEASE_MAX).contains(&lease.value) {
-        let label = format!("{} to {} is due", show_duration(LEASE_MIN), show_duration(LEASE_MAX));
-        root.push(Some(lease.span), "the operator's lease is out of bounds", label, None);
+    let span = written?;
+    if !(least..=most).contains(&span.value) {
+        let label = format!("{} to {} is due", show_duration(least), show_duration(most));
+        root.push(Some(span.span), format!("{what} is out of bounds"), label, None);
         return None;
     }
-    Some(lease.value)
+    Some(span.value)
 }
 
 /// Reads the command that plays a sound.
@@ -208,6 +226,7 @@ mod tests {
     fn a_silent_file_gives_the_default_lease_and_no_limits() {
         let daemon = load_text("").0.unwrap();
         assert_eq!(daemon.lease, Duration::from_secs(2));
+        assert_eq!((daemon.freeze, daemon.control_dir.clone()), (Duration::from_millis(400), None));
         assert_eq!(daemon.site(Modality::Tens), &OwnedLimits::default());
         assert_eq!(daemon.player, None);
     }
@@ -239,6 +258,8 @@ mod tests {
             ("lease = \"3.1 s\"", "1 s to 3 s is due"),
             ("lease = \"0.9 s\"", "1 s to 3 s is due"),
             ("lease = 2", "an integer was found"),
+            ("freeze = \"249 ms\"", "0.25 s to 1 s is due"),
+            ("freeze = \"1001 ms\"", "0.25 s to 1 s is due"),
             ("[site]\nsource = \"x\"\n[site.tens]\ncurrent = \"61 mA\"", "the ceiling is 60 mA"),
             ("[site.tens]\ncurrent = \"6 mA\"", "`source` is missing in [site]"),
             ("[site]\nsource = \"x\"\n[site.tens]\nspeed = \"6 raw\"", "no meaning for tens"),

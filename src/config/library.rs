@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::config::problem::{Problem, Source};
-use crate::config::{DeviceKind, device_file, device_kind, peek_id};
+use crate::config::{Daemon, DeviceKind, daemon_file, device_file, device_kind, peek_id};
 use crate::model::profile::Profile;
 
 /// Folder of the treatment protocols.
@@ -86,6 +86,11 @@ impl Library {
             return Ok(built_in(name, text));
         };
         Source::read(&root.join(name))
+    }
+
+    /// Returns the daemon's settings; `None` when they cannot be read or hold a problem.
+    pub fn daemon(&self) -> Option<Daemon> {
+        daemon_file::load(&self.read(DAEMON).ok()?, &mut Vec::new())
     }
 
     /// Reads the device profile of a gun that a plan names (`UnitSource::Profile`).

@@ -312,7 +312,7 @@ mod tests {
 
     /// SR-09, SR-10: the worked examples of clinical-safety 1.5, each bound 3 % above and below its value.
     #[test]
-    fn worked_examples_agree() {
+    fn sr_09_sr_10_worked_examples_agree() {
         // mA, µs, Hz, cm², r.m.s. µA, density µA/cm², energy µJ
         for (current, width, rate, contact, rms, density, energy) in [
             (20, 100, 100, 25, 2_828_u32, 113_u32, 40_u32),

@@ -95,3 +95,12 @@ pub enum DriverOutput {
     /// Tell the governor.
     Report(Report),
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    /// Number of random runs of each driver: 400, or half of what `DOSEWARD_CASES` says, for there are two.
+    pub(crate) fn cases() -> u32 {
+        let asked = std::env::var("DOSEWARD_CASES").ok().and_then(|text| text.parse::<u32>().ok());
+        asked.map_or(400, |asked| asked.div_ceil(2))
+    }
+}

@@ -94,7 +94,10 @@ pub struct ProfileDriver {
     idle_at: Mono,
     history: History,
     unproven_set: Option<UnprovenSet>,
+    /// The stop frame that last stopped the unit.
     worked: Option<String>,
+    /// What the newest status on this link says.
+    ran: bool,
     counts: Counts,
 }
 
@@ -212,12 +215,13 @@ impl ProfileDriver {
             idle_at: Mono::ORIGIN,
             history: History::default(),
             unproven_set: None,
-            worked: None,
+            worked: unit.learnt_stop.clone(),
+            ran: false,
             counts: Counts::default(),
         }
     }
 
-    /// Returns the stop frame after which the last stop was proven; the unit's binding remembers it.
+    /// Returns the stop frame that last stopped the unit.
     pub fn worked(&self) -> Option<&str> {
         self.worked.as_deref()
     }
@@ -250,6 +254,7 @@ impl ProfileDriver {
     /// Forgets all that a live link knew. A stop that was asked stays asked.
     fn link_lost(&mut self, now: Mono, out: &mut Vec<DriverOutput>) {
         self.phase = Phase::Down;
+        self.ran = false;
         self.history.command(now, 0);
         self.writes.clear();
         self.queries.clear();
@@ -633,6 +638,8 @@ impl ProfileDriver {
             out.push(DriverOutput::Report(Report::Acknowledged { id }));
         } else {
             self.unproven_set = Some(UnprovenSet { id, packet, due: now.saturating_add(WRITE_TIMEOUT) });
+            // The status proves it: ask as soon as the gap allows, not when the next renewal comes.
+            self.poll_wanted |= self.profile.poll.is_some() && self.exposed();
         }
     }
 

@@ -385,3 +385,6 @@ fn smaller(a: Option<Setpoint>, b: Option<Setpoint>) -> Option<Setpoint> {
         (None, _) | (_, None) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

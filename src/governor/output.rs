@@ -526,6 +526,13 @@ pub enum Entry {
         /// What it said.
         identity: Identity,
     },
+    /// Which stop frame stopped a unit: it is sent first from here on, also in later sessions.
+    StopLearnt {
+        /// Unit.
+        device: DeviceId,
+        /// The frame, by its profile's name.
+        frame: String,
+    },
     /// An epoch ended.
     EpochEnded {
         /// Unit.

@@ -26,6 +26,9 @@ impl Governor {
             Report::Identity(identity) => {
                 self.append(now, Entry::Identity { device, identity }, out);
             }
+            Report::StopLearnt { frame } => {
+                self.append(now, Entry::StopLearnt { device, frame }, out);
+            }
             Report::Alive => {
                 if let Some(unit) = self.unit_mut(device) {
                     unit.alive_before = unit.last_alive;

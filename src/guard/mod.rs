@@ -1,42 +1,76 @@
-//! The parent process: starts the simulators and the daemon, and outlives both.
+//! The guard: the parent process. It starts the daemon, watches it, stops units when the daemon cannot, starts it again.
 //!
 //! ```text
-//!  parent --+-- simulators   own process group: a key at the terminal does not end them; last to go
-//!           +-- daemon       same group: it hears the keys' signals itself; its standard input is a pipe from here
+//!  guard --+-- simulators   own process group: a key at the terminal does not end them; last to go
+//!          +-- daemon       same group; its standard input is one end of a packet socket (`link`)
+//!
+//!  start daemon --> watch it (`armed`) --lapse or death--> kill it, stop every armed unit until proven (`serial`,
+//!       ^                                                  `ble`), journal --+
+//!       +--------------- at zero, unless it dies too often ------------------+
 //! ```
 //!
-//! It knows nothing of protocols or limits. It cannot yet stop a unit by itself: when the daemon dies it says plainly
-//! what is known. When the parent dies the daemon's pipe ends, and the daemon stops every unit and exits.
+//! It knows nothing of protocols or limits. While a daemon lives it reads nothing from a unit and writes nothing to one.
+//! When the guard itself dies, the daemon's line ends, and the daemon stops every unit and exits.
 //!
-//! Invariants: never outlived by a child that it started and can reach; the terminal is left as it was found; the
-//! simulators end last, so that the daemon's stops reach them, and after a death they run on as real units would.
+//! Invariants:
+//! - it kills first and stops then: a daemon that thaws would write again;
+//! - no new daemon before every armed unit has proven its stop, or a person has ended the attempts;
+//! - it outlives every child that it started and can reach; the terminal is left as it was found; the simulators end
+//!   last, so that stops reach them.
 
-use std::collections::VecDeque;
+pub mod armed;
+mod ble;
+pub mod control;
+pub mod journal;
+pub mod link;
+mod scene;
+mod serial;
+mod simulators;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::{sleep_until, timeout};
+
+use crate::clock::Clock;
+use crate::guard::armed::{State, Watch, Why};
+use crate::guard::ble::{Gatt, Radio};
+use crate::guard::control::{Asked, Control, ControlError};
+use crate::guard::journal::{Journal, What};
+use crate::guard::link::{Answer, Said, Way};
+use crate::guard::scene::Scene;
+use crate::guard::serial::Port;
+use crate::guard::simulators::{Places, Simulators};
+use crate::model::packet::StopScript;
+use crate::units::Mono;
 
 /// Simulators must say where they are within this time.
 const READY_WITHIN: Duration = Duration::from_secs(15);
-
-/// After a signal the daemon has two seconds to stop its units, and this long in all to seal its record.
+/// After a signal the daemon has this long in all to seal its record.
 const END_WITHIN: Duration = Duration::from_secs(12);
-
 /// A child that was asked to end gets this long before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(2);
-
-/// Simulated units run on for this long after the daemon's death, so that their truth shows what real ones would have
-/// given: longer than any stimulator's own time-out (2 s).
-const RUN_ON: Duration = Duration::from_secs(4);
+/// Without a person the attempts to prove a stop end after this; simulated units only.
+const UNATTENDED_WITHIN: Duration = Duration::from_secs(10);
+/// A take-over looks around this often.
+const TICK: Duration = Duration::from_millis(20);
+/// This many deaths within [`DEATHS_WITHIN`], and the daemon stays down.
+const DEATHS_MAX: usize = 3;
+const DEATHS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What to start. Both children are this very program.
 #[derive(Clone, Debug)]
@@ -47,6 +81,14 @@ pub struct Launch {
     pub simulators: Vec<OsString>,
     /// Arguments that make it the daemon; the units' places are appended.
     pub daemon: Vec<OsString>,
+    /// Appended when an earlier daemon has died.
+    pub again: OsString,
+    /// A person is there.
+    pub attended: bool,
+    /// Where the journal is kept.
+    pub data: PathBuf,
+    /// Where `stop` and `status` are asked.
+    pub control: control::Place,
 }
 
 /// How the daemon ended.
@@ -54,11 +96,8 @@ pub struct Launch {
 pub enum Ended {
     /// By itself, with this exit code.
     Code(u8),
-    /// It died.
-    Died {
-        /// How, in words.
-        how: String,
-    },
+    /// It died, or was killed from here.
+    Died,
 }
 
 /// Why the processes could not be started.
@@ -81,118 +120,644 @@ pub enum GuardError {
         /// Their exit code, when they ended: 3 is a bad file.
         code: Option<u8>,
     },
+    /// The journal cannot be written.
+    #[error("the guard's journal in {} cannot be written", path.display())]
+    Journal {
+        /// The data directory.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
-impl Ended {
-    /// Returns what a person at the client must know when the daemon died.
-    pub fn words(&self) -> Option<String> {
-        let Self::Died { how } = self else {
-            return None;
-        };
-        Some(format!(
-            "The part of doseward that drives the units has died ({how}). What is known: a P24 stops by itself \
-             within 2 s. A gun may run on: lift it off and press its button. Look at the client. The record is \
-             completed at the next start: what is not certain is marked so."
-        ))
-    }
-}
-
-/// Runs both children until the daemon has ended. A death is said at once.
+/// Starts everything and stays until it is over.
 ///
 /// # Errors
 /// A child could not be started.
 pub fn run(launch: &Launch) -> Result<Ended, GuardError> {
-    let failed = |source| GuardError::Start { what: "the parent's own loop", source };
+    let failed = |source| GuardError::Start { what: "the guard's own loop", source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let terminal = Terminal::found();
-    let ended = runtime.block_on(supervise(launch));
+    let ended = runtime.block_on(supervise(launch, terminal.as_ref()));
     if let Some(terminal) = terminal {
         terminal.restore();
     }
     ended
 }
 
-async fn supervise(launch: &Launch) -> Result<Ended, GuardError> {
+async fn supervise(launch: &Launch, terminal: Option<&Terminal>) -> Result<Ended, GuardError> {
     let mut signals = Signals::take().map_err(|source| GuardError::Start { what: "signals", source })?;
+    let clock = Clock::start();
+    let journal = Journal::open(&launch.data, clock.clone());
+    let path = launch.data.clone();
+    let journal = journal.map_err(|source| GuardError::Journal { path, source })?;
+    let control = Control::open(&launch.control)?;
     let mut simulators = Simulators::start(launch)?;
     let ready = tokio::select! {
         ready = timeout(READY_WITHIN, simulators.ready()) => ready,
         _ = signals.next() => Ok(Err(GuardError::Simulators { reason: "interrupted".to_owned(), code: None })),
     };
-    let places = match ready {
-        Ok(Ok(places)) => places,
-        Ok(Err(error)) => {
+    let late = || format!("not ready within {} s", READY_WITHIN.as_secs());
+    let places = match ready.unwrap_or_else(|_| Err(GuardError::Simulators { reason: late(), code: None })) {
+        Ok(places) => places,
+        Err(error) => {
             simulators.end().await;
             return Err(error);
         }
-        Err(_) => {
-            simulators.end().await;
-            let reason = format!("not ready within {} s", READY_WITHIN.as_secs());
-            return Err(GuardError::Simulators { reason, code: None });
-        }
     };
-    let ended = match start_daemon(launch, &places) {
-        Ok((daemon, pipe)) => watch(daemon, pipe, &mut simulators, &mut signals).await,
-        Err(source) => Err(GuardError::Start { what: "the daemon", source }),
+    let radio = Rc::new(Radio::new(places.bus.clone()));
+    let mut guard = Guard {
+        launch,
+        places,
+        watch: Watch::new(clock.now()),
+        clock,
+        signals,
+        simulators,
+        control,
+        journal: Some(journal),
+        radio,
+        ports: BTreeMap::new(),
+        units: BTreeMap::new(),
+        proven: BTreeMap::new(),
+        asked_to_end: 0,
     };
-    if let Some(words) = ended.as_ref().ok().and_then(Ended::words) {
-        eprintln!("{words}");
-        simulators.run_on(&mut signals).await;
-    }
-    simulators.end().await;
+    let ended = guard.lives(terminal).await;
+    guard.simulators.end().await;
     ended
 }
 
-fn start_daemon(launch: &Launch, places: &Places) -> io::Result<(Child, Option<ChildStdin>)> {
-    let mut command = Command::new(&launch.program);
-    command.args(&launch.daemon).stdin(Stdio::piped()).kill_on_drop(true);
-    for unit in &places.units {
-        command.arg("--unit").arg(unit);
-    }
-    // libdbus reads its address once per process, at its first use.
-    command.env("DBUS_SYSTEM_BUS_ADDRESS", places.bus.as_deref().unwrap_or("unix:path=/nonexistent"));
-    let mut daemon = command.spawn()?;
-    let pipe = daemon.stdin.take();
-    Ok((daemon, pipe))
+/// The whole of it.
+struct Guard<'a> {
+    launch: &'a Launch,
+    clock: Clock,
+    places: Places,
+    signals: Signals,
+    simulators: Simulators,
+    control: Control,
+    /// Lent to a take-over.
+    journal: Option<Journal>,
+    radio: Rc<Radio>,
+    /// Every port that a daemon has used.
+    ports: BTreeMap<PathBuf, Port>,
+    units: BTreeMap<u8, Unit>,
+    watch: Watch,
+    /// When a unit last proved zero.
+    proven: BTreeMap<u8, Mono>,
+    /// How often a person has asked for the end.
+    asked_to_end: u32,
 }
 
-/// Waits for the daemon's end; passes signals on; kills it when it does not end after one.
-async fn watch(
-    mut daemon: Child,
-    pipe: Option<ChildStdin>,
-    simulators: &mut Simulators,
-    signals: &mut Signals,
-) -> Result<Ended, GuardError> {
-    let waited = |source| GuardError::Start { what: "the daemon", source };
-    loop {
+/// One unit as the daemon handed it over.
+struct Unit {
+    label: String,
+    by_hand: String,
+    way: Way,
+    script: StopScript,
+    gatt: Option<Gatt>,
+}
+
+/// One daemon.
+struct Life {
+    child: Child,
+    pidfd: OwnedFd,
+    line: AsyncFd<OwnedFd>,
+    /// Its end of the line is closed: it is about to end.
+    hung_up: bool,
+    /// A signal was passed on; it is killed then.
+    end_by: Option<Mono>,
+}
+
+enum Wake {
+    Line(Vec<io::Result<Option<Said>>>),
+    Over(io::Result<ExitStatus>),
+    Found(u8, Result<Gatt, String>),
+    Signal(Signal),
+    Asked(Asked),
+    SimulatorsGone,
+    Due,
+}
+
+/// A look at a unit's objects.
+type Look = std::pin::Pin<Box<dyn Future<Output = (u8, Result<Gatt, String>)>>>;
+
+impl Guard<'_> {
+    /// Runs one daemon after the other.
+    async fn lives(&mut self, terminal: Option<&Terminal>) -> Result<Ended, GuardError> {
+        let mut deaths: VecDeque<Mono> = VecDeque::new();
+        loop {
+            let (ended, why) = self.live(!deaths.is_empty()).await?;
+            let given_up = match why {
+                Some(why) => self.after(&why, terminal),
+                None => return Ok(ended),
+            };
+            let now = self.clock.now();
+            deaths.push_back(now);
+            deaths.retain(|at| now.since(*at) <= DEATHS_WITHIN);
+            if ended != Ended::Died || given_up || self.asked_to_end > 0 {
+                return Ok(ended);
+            }
+            if deaths.len() >= DEATHS_MAX {
+                let count = deaths.len();
+                say(&format!(
+                    "It has died {count} times within a minute: it stays down. Every unit was stopped. The record is \
+                     completed at the next start."
+                ));
+                return Ok(ended);
+            }
+            say("doseward starts again, at zero.");
+        }
+    }
+
+    /// Leaves everything as a new daemon needs it. Returns whether a unit was given up unproven.
+    fn after(&mut self, why: &Why, terminal: Option<&Terminal>) -> bool {
+        for port in self.ports.values() {
+            port.let_in();
+        }
+        if let Some(terminal) = terminal {
+            terminal.restore();
+        }
+        let unproven = self.watch.to_stop().iter().any(|device| !self.proven.contains_key(device));
+        tracing::info!(why = why.code(), unproven, "a daemon is over");
+        unproven
+    }
+
+    fn start(&self, again: bool) -> io::Result<Life> {
+        let (ours, theirs) = link::pair()?;
+        let mut command = Command::new(&self.launch.program);
+        command.args(&self.launch.daemon).stdin(Stdio::from(theirs)).kill_on_drop(true);
+        for unit in &self.places.units {
+            command.arg("--unit").arg(unit);
+        }
+        if again {
+            command.arg(&self.launch.again);
+        }
+        // libdbus reads its address once per process, at its first use.
+        command
+            .env("DBUS_SYSTEM_BUS_ADDRESS", self.places.bus.as_deref().unwrap_or("unix:path=/nonexistent"));
+        let child = command.spawn()?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Life { child, pidfd, line: link::watched(ours)?, hung_up: false, end_by: None })
+    }
+
+    /// Runs one daemon until it is over and its units are stopped. Returns how it ended and, when the guard had to act
+    /// or it died, why.
+    async fn live(&mut self, again: bool) -> Result<(Ended, Option<Why>), GuardError> {
+        let failed = |source| GuardError::Start { what: "the daemon", source };
+        let mut life = self.start(again).map_err(failed)?;
+        self.watch = Watch::new(self.clock.now());
+        self.units.clear();
+        self.proven.clear();
+        let mut looks: FuturesUnordered<Look> = FuturesUnordered::new();
+        let why = loop {
+            match self.wake(&mut life, &mut looks).await {
+                Wake::Line(messages) => {
+                    if let Some(why) = self.hear_all(messages, &mut life, &looks).await {
+                        break why;
+                    }
+                }
+                Wake::Over(status) => {
+                    self.last_words(&life, &looks);
+                    let ended = ended(status.map_err(failed)?);
+                    break match ended {
+                        Err(how) => Why::Died(how),
+                        Ok(code) if self.watch.to_stop().is_empty() => return Ok((Ended::Code(code), None)),
+                        Ok(code) => {
+                            self.take_over(&Why::Left, &mut life).await;
+                            return Ok((Ended::Code(code), Some(Why::Left)));
+                        }
+                    };
+                }
+                Wake::Found(device, found) => self.found(device, found, &life),
+                Wake::Signal(number) => {
+                    tell(&life.child, number);
+                    self.asked_to_end = self.asked_to_end.saturating_add(1);
+                    self.watch.signalled(self.clock.now());
+                    life.end_by.get_or_insert(self.clock.now().saturating_add(END_WITHIN));
+                }
+                Wake::Asked(asked) => self.asked(asked, Some(&life)),
+                Wake::SimulatorsGone => say("The simulators have ended: the simulated units are gone."),
+                Wake::Due => {
+                    let now = self.clock.now();
+                    if let Some(why) = self.watch.lapse(now) {
+                        break why;
+                    }
+                    if life.end_by.is_some_and(|at| now >= at) {
+                        break Why::SignalUnanswered;
+                    }
+                }
+            }
+            let (proven, units) = (&self.proven, &self.units);
+            self.control.settle(
+                self.clock.now(),
+                |device| proven.get(&device).copied(),
+                |device| words(units, device),
+            );
+        };
+        self.take_over(&why, &mut life).await;
+        Ok((Ended::Died, Some(why)))
+    }
+
+    async fn wake(&mut self, life: &mut Life, looks: &mut FuturesUnordered<Look>) -> Wake {
+        let asked = self.control.is_waited_for().then(|| self.clock.now().saturating_add(TICK));
+        let due = [self.watch.deadline(), life.end_by, asked].into_iter().flatten().min();
+        let due = due.map(|at| self.clock.at(at));
         tokio::select! {
             biased;
-            status = daemon.wait() => return status.map(ended).map_err(waited),
-            number = signals.next() => {
-                tell(&daemon, number);
-                break;
+            ready = life.line.readable(), if !life.hung_up => Wake::Line(match ready {
+                Err(error) => vec![Err(error)],
+                Ok(mut ready) => {
+                    let mut messages = messages(life.line.get_ref());
+                    if messages.last().is_some_and(is_later) {
+                        ready.clear_ready();
+                        messages.pop();
+                    }
+                    messages
+                }
+            }),
+            status = life.child.wait() => Wake::Over(status),
+            Some((device, found)) = looks.next(), if !looks.is_empty() => Wake::Found(device, found),
+            number = self.signals.next() => Wake::Signal(number),
+            asked = self.control.next() => Wake::Asked(asked),
+            () = self.simulators.drain() => Wake::SimulatorsGone,
+            () = until(due) => Wake::Due,
+        }
+    }
+
+    /// Takes in what the daemon said; returns why to take over when its end of the line is gone or not understood.
+    async fn hear_all(
+        &mut self,
+        messages: Vec<io::Result<Option<Said>>>,
+        life: &mut Life,
+        looks: &FuturesUnordered<Look>,
+    ) -> Option<Why> {
+        for message in messages {
+            match message {
+                Ok(Some(said)) => self.hear(said, life, looks),
+                Ok(None) => {
+                    life.hung_up = true;
+                    // The line ends a moment before the process does.
+                    let over = timeout(TICK, life.child.wait()).await;
+                    return match over {
+                        Ok(Ok(status)) => match ended(status) {
+                            Err(how) => Some(Why::Died(how)),
+                            // An orderly end is told by the process, not by its line.
+                            Ok(_) => None,
+                        },
+                        Ok(Err(_)) | Err(_) => Some(Why::Garbled),
+                    };
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the daemon is not understood");
+                    return Some(Why::Garbled);
+                }
             }
-            () = simulators.drain() => {
-                eprintln!("The simulators have ended: the simulated units are gone.");
+        }
+        None
+    }
+
+    /// Takes in what a daemon that is over has still said.
+    fn last_words(&mut self, life: &Life, looks: &FuturesUnordered<Look>) {
+        for said in messages(life.line.get_ref()).into_iter().filter_map(|message| message.ok().flatten()) {
+            self.hear(said, life, looks);
+        }
+    }
+
+    fn hear(&mut self, said: Said, life: &Life, looks: &FuturesUnordered<Look>) {
+        let (now, clock) = (self.clock.now(), self.clock.clone());
+        self.watch.hear(now, &said, |us| clock.from_monotonic_us(us));
+        match said {
+            Said::Session { id, .. } => {
+                if let Some(journal) = &mut self.journal {
+                    journal.about(&id);
+                }
+            }
+            Said::Port { device, path } => {
+                if let Err(error) = self.open(&path) {
+                    tracing::debug!(port = %path.display(), %error, "not opened");
+                }
+                answer(life, &Answer::Port { device });
+            }
+            Said::Hold { device, label, by_hand, way, script } => {
+                let script = StopScript::from(script);
+                match &way {
+                    Way::Serial { path } => {
+                        let held = self.open(path).map(Port::remember);
+                        let why_not = held.err().map(|error| error.to_string());
+                        answer(life, &Answer::Holds { device, why_not });
+                    }
+                    Way::Bluetooth { address } => {
+                        let (radio, address, script) =
+                            (Rc::clone(&self.radio), address.clone(), script.clone());
+                        looks.push(Box::pin(async move { (device, radio.find(&address, &script).await) }));
+                    }
+                }
+                let gatt = self.units.remove(&device).and_then(|unit| unit.gatt);
+                self.units.insert(device, Unit { label, by_hand, way, script, gatt });
+            }
+            Said::Released { device, proven: true } => {
+                self.proven.insert(device, now);
+            }
+            Said::Sealed { hash } => {
+                let noted = self
+                    .journal
+                    .as_mut()
+                    .map(|journal| journal.note(now, What::Anchor { hash }).and_then(|()| journal.sync()));
+                if let Some(Err(error)) = noted {
+                    say(&format!("The guard's journal cannot be written: {error}."));
+                }
+            }
+            Said::Armed { .. }
+            | Said::Lease { .. }
+            | Said::Stopping { .. }
+            | Said::Released { proven: false, .. }
+            | Said::Beat => {}
+        }
+    }
+
+    /// Returns the port of a path, opened before or now.
+    fn open(&mut self, path: &std::path::Path) -> io::Result<&mut Port> {
+        if !self.ports.get(path).is_some_and(Port::is_good) {
+            // A hung-up port is closed before its path is opened again.
+            self.ports.remove(path);
+            self.ports.insert(path.to_owned(), Port::open(path)?);
+        }
+        self.ports.get_mut(path).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn found(&mut self, device: u8, found: Result<Gatt, String>, life: &Life) {
+        let why_not = match found {
+            Ok(gatt) => {
+                if let Some(unit) = self.units.get_mut(&device) {
+                    unit.gatt = Some(gatt);
+                }
+                None
+            }
+            Err(why) => Some(why),
+        };
+        answer(life, &Answer::Holds { device, why_not });
+    }
+
+    /// Somebody asks at the control socket, while a daemon lives or (`None`) while its units are stopped from here.
+    fn asked(&mut self, asked: Asked, life: Option<&Life>) {
+        let now = self.clock.now();
+        match asked {
+            Asked::Status(stream) => {
+                let text = self.status(now, life.is_some());
+                self.control.answer(stream, text, 0);
+            }
+            Asked::Stop(stream) => {
+                if let Some(life) = life {
+                    answer(life, &Answer::StopAll);
+                    self.watch.stop_asked(now);
+                }
+                if self.units.is_empty() {
+                    let text = "No unit is in use here: nothing had to be stopped.\n".to_owned();
+                    self.control.answer(stream, text, 0);
+                } else {
+                    self.control.wait(stream, now, self.units.keys().copied().collect());
+                }
             }
         }
     }
-    if let Ok(status) = timeout(END_WITHIN, daemon.wait()).await {
-        return status.map(ended).map_err(waited);
+
+    fn status(&self, now: Mono, alive: bool) -> String {
+        let silent = self.watch.silent(now).as_millis();
+        let mut text = if alive {
+            format!("The part that drives the units runs; last heard {silent} ms ago.\n")
+        } else {
+            "The part that drives the units is down; the guard process stops its units.\n".to_owned()
+        };
+        for (device, state) in self.watch.units() {
+            let (label, _) = words(&self.units, *device);
+            let state = match state {
+                State::Held => "at rest".to_owned(),
+                State::Armed(None) => "armed".to_owned(),
+                State::Armed(Some(until)) => {
+                    format!("armed; output may go on for {} ms unless renewed", until.since(now).as_millis())
+                }
+                State::Stopping => "stopping; not proven yet".to_owned(),
+            };
+            text += &format!("{label}: {state}.\n");
+        }
+        if self.units.is_empty() {
+            text += "No unit is in use.\n";
+        }
+        text
     }
-    tell(&daemon, Signal::KILL);
-    drop(pipe);
-    daemon.wait().await.map(ended).map_err(waited)
+
+    /// Kills the daemon and stops every armed unit until each has proven it.
+    async fn take_over(&mut self, why: &Why, life: &mut Life) {
+        // First: a daemon that thaws would write again.
+        if let Err(error) = pidfd_send_signal(&life.pidfd, Signal::KILL) {
+            tracing::debug!(%error, "the daemon is gone already");
+        }
+        let (gone, reaped) = watch::channel(*why == Why::Left);
+        // A stop that a person asked for reaches every unit, armed or not.
+        let devices = if *why == Why::StopUnanswered {
+            self.units.keys().copied().collect()
+        } else {
+            self.watch.to_stop()
+        };
+        let Some(journal) = self.journal.take() else {
+            return;
+        };
+        let stopped: BTreeMap<u8, Unit> =
+            devices.iter().filter_map(|device| Some((*device, self.units.remove(device)?))).collect();
+        let named = stopped.iter().map(|(device, unit)| (*device, unit.label.clone(), unit.by_hand.clone()));
+        let scene = Scene::new(self.clock.clone(), journal, named, why, reaped);
+        let ports = self.stop_all(&stopped, (&scene, why), life, &gone).await;
+        self.ports.extend(ports);
+        self.units.extend(stopped);
+        for device in devices {
+            if let Some(at) = scene.proven(device) {
+                self.proven.insert(device, at);
+            }
+        }
+        let (journal, given_up) = scene.end();
+        self.journal = Some(journal);
+        for unit in given_up {
+            say(&format!(
+                "{unit}: its stop was never proven. See that it stands still before anyone touches it."
+            ));
+        }
+    }
+
+    /// Runs the stops of all units side by side, until proven or ended by a person. Returns the ports.
+    async fn stop_all(
+        &mut self,
+        units: &BTreeMap<u8, Unit>,
+        (scene, why): (&Scene, &Why),
+        life: &mut Life,
+        gone: &watch::Sender<bool>,
+    ) -> Vec<(PathBuf, Port)> {
+        let mut stops = FuturesUnordered::new();
+        for (device, unit) in units {
+            let port = match &unit.way {
+                Way::Serial { path } => self.ports.remove(path),
+                Way::Bluetooth { .. } => None,
+            };
+            stops.push(stop(*device, unit, port, (Rc::clone(&self.radio), self.clock.clone()), scene));
+        }
+        let mut ports = Vec::new();
+        let mut told = false;
+        let began = self.clock.now();
+        let give_up = (!self.launch.attended).then(|| began.saturating_add(UNATTENDED_WITHIN));
+        loop {
+            let tick = self.clock.at(self.clock.now().saturating_add(TICK));
+            tokio::select! {
+                biased;
+                stopped = stops.next(), if !stops.is_empty() => ports.extend(stopped.flatten()),
+                status = life.child.wait(), if !*gone.borrow() => {
+                    tracing::info!(?status, "the daemon is gone");
+                    gone.send_replace(true);
+                }
+                _ = self.signals.next() => {
+                    self.asked_to_end = self.asked_to_end.saturating_add(1);
+                    if self.asked_to_end.saturating_add(u32::from(*why == Why::Left)) >= 2 {
+                        break;
+                    }
+                    say("Still stopping. Once more, and the attempts end although nothing is proven.");
+                }
+                asked = self.control.next() => self.asked_meanwhile(asked, units, scene, began),
+                () = sleep_until(tick) => {}
+            }
+            // Words and disks come after the first stop of every unit.
+            if !told && scene.all_written() {
+                told = true;
+                say_what_happened(why, units.is_empty());
+            }
+            scene.tick();
+            let now = self.clock.now();
+            self.control.settle(now, |device| scene.proven(device), |device| words(units, device));
+            if (stops.is_empty() && *gone.borrow()) || give_up.is_some_and(|at| now >= at) {
+                break;
+            }
+        }
+        if !told {
+            say_what_happened(why, units.is_empty());
+        }
+        ports
+    }
+
+    fn asked_meanwhile(&mut self, asked: Asked, units: &BTreeMap<u8, Unit>, scene: &Scene, began: Mono) {
+        match asked {
+            Asked::Stop(stream) if !units.is_empty() => {
+                self.control.wait(stream, began, units.keys().copied().collect());
+            }
+            Asked::Stop(_) => self.asked(asked, None),
+            Asked::Status(stream) => {
+                let mut text =
+                    "The part that drives the units is down; the guard process stops them.\n".to_owned();
+                for (device, unit) in units {
+                    let state = if scene.proven(*device).is_some() { "proven" } else { "not proven yet" };
+                    text += &format!("{}: stop {state}.\n", unit.label);
+                }
+                self.control.answer(stream, text, 0);
+            }
+        }
+    }
 }
 
-fn ended(status: ExitStatus) -> Ended {
+/// Stops one unit by its own way; returns its port.
+async fn stop(
+    device: u8,
+    unit: &Unit,
+    port: Option<Port>,
+    (radio, clock): (Rc<Radio>, Clock),
+    scene: &Scene,
+) -> Option<(PathBuf, Port)> {
+    match (&unit.way, port) {
+        (Way::Serial { path }, Some(port)) => {
+            Some((path.clone(), serial::stop(port, device, &unit.script, scene).await))
+        }
+        (Way::Serial { path }, None) => {
+            // It was good when it was armed: it may be back.
+            let port = Port::awaited(path).await;
+            Some((path.clone(), serial::stop(port, device, &unit.script, scene).await))
+        }
+        (Way::Bluetooth { address }, _) => {
+            let at = (device, address.as_str());
+            ble::stop(&radio, at, &unit.script, unit.gatt.clone(), (scene, &clock)).await;
+            None
+        }
+    }
+}
+
+fn say_what_happened(why: &Why, nothing_armed: bool) {
+    if nothing_armed {
+        say(&format!("{} No unit was in use.", why.words()));
+    } else {
+        alarm(&format!("{} The guard process stops every unit in use. Look at the client.", why.words()));
+    }
+}
+
+fn words(units: &BTreeMap<u8, Unit>, device: u8) -> (String, String) {
+    units.get(&device).map_or_else(
+        || (format!("Unit {}", device.saturating_add(1)), String::new()),
+        |unit| (unit.label.clone(), unit.by_hand.clone()),
+    )
+}
+
+/// Takes everything off the line; an error or the end comes last.
+fn messages(line: &OwnedFd) -> Vec<io::Result<Option<Said>>> {
+    let mut messages = Vec::new();
+    loop {
+        let message = link::receive(line);
+        let more = matches!(message, Ok(Some(_)));
+        messages.push(message);
+        if !more {
+            return messages;
+        }
+    }
+}
+
+/// Returns whether a reading only says that there is nothing yet.
+fn is_later(message: &io::Result<Option<Said>>) -> bool {
+    message.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn answer(life: &Life, answer: &Answer) {
+    // A daemon that does not read falls silent as well; that is judged.
+    if let Err(error) = link::send(life.line.get_ref(), answer) {
+        tracing::warn!(%error, "the daemon takes no answer");
+    }
+}
+
+/// Sleeps until then; for ever without an instant. Cancel-safe.
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says something to the person at the terminal. A terminal that is gone hears nothing, and nothing else happens.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = io::stderr().lock();
+    out.write_all(format!("{text}\n").as_bytes()).unwrap_or_default();
+}
+
+/// Says something that must not be missed: with the terminal's bell.
+fn alarm(text: &str) {
+    say(&format!("\x07{text}"));
+}
+
+/// Returns the exit code, or how the process died.
+fn ended(status: ExitStatus) -> Result<u8, String> {
     use std::os::unix::process::ExitStatusExt as _;
     // 101: the main thread panicked.
     match (status.code(), status.signal()) {
-        (Some(101), _) => Ended::Died { how: "a defect of doseward".to_owned() },
-        (Some(code), _) => Ended::Code(u8::try_from(code).unwrap_or(1)),
-        (None, Some(signal)) => Ended::Died { how: format!("signal {signal}") },
-        (None, None) => Ended::Died { how: "no exit code".to_owned() },
+        (Some(101), _) => Err("a defect of doseward".to_owned()),
+        (Some(code), _) => Ok(u8::try_from(code).unwrap_or(1)),
+        (None, Some(signal)) => Err(format!("signal {signal}")),
+        (None, None) => Err("no exit code".to_owned()),
     }
 }
 
@@ -202,117 +767,6 @@ fn tell(child: &Child, signal: Signal) {
         && let Err(error) = kill_process(pid, signal)
     {
         tracing::debug!(%error, "a child has ended already");
-    }
-}
-
-/// Where the simulated units are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Places {
-    /// As the daemon takes them: `serial=LABEL=PATH`, `bluetooth=LABEL=ADDRESS`.
-    units: Vec<String>,
-    bus: Option<String>,
-    ready: bool,
-}
-
-impl Places {
-    /// Reads one line of the simulators: `serial LABEL PTY`, `bluetooth LABEL ADDRESS`, `bus ADDRESS`, `ready`.
-    /// A label may hold spaces. Other lines say nothing of places.
-    fn read(&mut self, line: &str) {
-        match line.split_once(' ') {
-            Some((kind @ ("serial" | "bluetooth"), rest)) => {
-                if let Some((label, place)) = rest.rsplit_once(' ') {
-                    self.units.push(format!("{kind}={label}={place}"));
-                }
-            }
-            Some(("bus", address)) => self.bus = Some(address.to_owned()),
-            Some(_) => {}
-            None => self.ready |= line == "ready",
-        }
-    }
-}
-
-/// The simulators' process.
-struct Simulators {
-    child: Child,
-    lines: Option<Lines<BufReader<ChildStdout>>>,
-    /// Held open: its end tells the simulators that this process is gone.
-    _input: Option<ChildStdin>,
-}
-
-impl Simulators {
-    fn start(launch: &Launch) -> Result<Self, GuardError> {
-        let failed = |source| GuardError::Start { what: "the simulators", source };
-        let mut command = Command::new(&launch.program);
-        command.args(&launch.simulators).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
-        let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
-        let input = child.stdin.take();
-        Ok(Self { child, lines, _input: input })
-    }
-
-    async fn ready(&mut self) -> Result<Places, GuardError> {
-        let mut places = Places::default();
-        let mut seen = VecDeque::new();
-        while let Some(line) = self.next_line().await {
-            places.read(&line);
-            if places.ready {
-                return Ok(places);
-            }
-            seen.push_back(line);
-        }
-        let code = self.child.wait().await.ok().and_then(|status| status.code());
-        let code = code.and_then(|code| u8::try_from(code).ok());
-        Err(GuardError::Simulators { reason: "they ended".to_owned(), code })
-    }
-
-    async fn next_line(&mut self) -> Option<String> {
-        let line = match &mut self.lines {
-            Some(lines) => lines.next_line().await.ok().flatten(),
-            None => None,
-        };
-        if line.is_none() {
-            self.lines = None;
-        }
-        line
-    }
-
-    /// Takes what the simulators say, so that they never wait for a reader. Returns once, when they have ended.
-    async fn drain(&mut self) {
-        if self.lines.is_none() {
-            std::future::pending::<()>().await;
-        }
-        while self.next_line().await.is_some() {}
-    }
-
-    /// Lets them run on without a daemon; a signal cuts it short.
-    async fn run_on(&mut self, signals: &mut Signals) {
-        let over = tokio::time::sleep(RUN_ON);
-        tokio::pin!(over);
-        loop {
-            tokio::select! {
-                biased;
-                _ = signals.next() => return,
-                () = &mut over => return,
-                () = self.drain() => {}
-            }
-        }
-    }
-
-    /// Ends them: SIGTERM, then SIGKILL.
-    async fn end(mut self) {
-        for signal in [Signal::TERM, Signal::KILL] {
-            tell(&self.child, signal);
-            let finished = async {
-                while self.next_line().await.is_some() {}
-                self.child.wait().await
-            };
-            if timeout(KILL_AFTER, finished).await.is_ok() {
-                return;
-            }
-        }
-        if self.child.wait().await.is_err() {
-            tracing::debug!("the simulators could not be waited for");
-        }
     }
 }
 
@@ -362,39 +816,12 @@ impl Terminal {
 mod tests {
     use super::*;
 
-    fn read(lines: &[&str]) -> Places {
-        let mut places = Places::default();
-        for line in lines {
-            places.read(line);
-        }
-        places
-    }
-
     #[test]
-    fn places_are_read_with_spaces_in_labels_and_other_lines_ignored() {
-        let places = read(&[
-            "truth /somewhere",
-            "serial P24 room 1 /dev/pts/7",
-            "bluetooth Gun B C0:FF:EE:00:00:01",
-            "bus unix:path=/a b/bus",
-            "ready",
-        ]);
-        assert_eq!(places.units, ["serial=P24 room 1=/dev/pts/7", "bluetooth=Gun B=C0:FF:EE:00:00:01"]);
-        assert_eq!(places.bus.as_deref(), Some("unix:path=/a b/bus"));
-        assert!(places.ready);
-        assert!(!read(&["serial x", "ready now", "bus"]).ready);
-    }
-
-    #[test]
-    fn only_a_death_is_put_into_words_and_they_say_what_to_do() {
+    fn a_death_is_told_from_an_end() {
         use std::os::unix::process::ExitStatusExt as _;
-        assert_eq!(ended(ExitStatus::from_raw(0)), Ended::Code(0));
-        assert_eq!(ended(ExitStatus::from_raw(4 << 8)), Ended::Code(4));
-        assert_eq!(Ended::Code(1).words(), None);
-        for died in [ExitStatus::from_raw(9), ExitStatus::from_raw(101 << 8)] {
-            let words = ended(died).words().expect("words of a death");
-            assert!(words.contains("lift it off and press its button"), "{words}");
-            assert!(words.contains("within 2 s"), "{words}");
-        }
+        assert_eq!(ended(ExitStatus::from_raw(0)), Ok(0));
+        assert_eq!(ended(ExitStatus::from_raw(4 << 8)), Ok(4));
+        assert_eq!(ended(ExitStatus::from_raw(9)), Err("signal 9".to_owned()));
+        assert!(ended(ExitStatus::from_raw(101 << 8)).is_err());
     }
 }

@@ -61,6 +61,11 @@ pub enum Report {
         /// Since it was asked.
         after: Duration,
     },
+    /// Which stop frame stopped the unit, by its profile's name: it is sent first from here on.
+    StopLearnt {
+        /// Its name.
+        frame: String,
+    },
     /// Someone used the unit's own button.
     OwnButton(OwnButton),
     /// Charge in percent, 0–100.

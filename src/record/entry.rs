@@ -5,16 +5,20 @@
 //! session's monotonic clock. `model` derives no serde: conversion is here, in both directions where something is
 //! decided on what was read (doses).
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::alarm::{Alarm, Cause};
+use crate::governor::limits;
 use crate::governor::{Entry, Interlock, Refusal};
 use crate::model::area::{AreaCode, Place, Side};
+use crate::model::budget::Budget;
 use crate::model::capability::RateBasis;
 use crate::model::command::{Channel, DeviceId, Epoch, Intensity, Setpoint};
 use crate::model::dose::{Dose, DoseId, Evidence};
-use crate::model::limit::LimitOwner;
+use crate::model::limit::{LimitOwner, Limits};
 use crate::model::plan::{Applicator, ClientCode, Electrode, Plan, PlannedDevice, Step, Stimulation};
 use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
@@ -265,6 +269,9 @@ pub struct HeadStep {
     pub target: Amount,
     /// Planned length, µs.
     pub duration_us: u64,
+    /// Time budgets, the tightest of each kind; absent in records that are older than budgets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<HeadBudget>,
     /// Person declared as holding the gun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
@@ -274,6 +281,33 @@ pub struct HeadStep {
     /// Not pressed harder than this, in the gun's own numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_max_raw: Option<u32>,
+}
+
+/// A time budget of a step, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadBudget {
+    /// Which: `area`, `session` or `day`.
+    pub budget: String,
+    /// Word of the owner whose limit it is.
+    pub owner: String,
+    /// The whole of it, µs.
+    pub limit_us: u64,
+}
+
+fn budgets(step: &Step) -> Vec<HeadBudget> {
+    type Pick = fn(&Limits) -> Option<Duration>;
+    let kinds: [(Budget, Pick); 3] = [
+        (Budget::Area, |limits| limits.area_time),
+        (Budget::Session, |limits| limits.session_time),
+        (Budget::Day, |limits| limits.day_time),
+    ];
+    let stated = kinds.into_iter().filter_map(|(budget, pick)| {
+        let (limit, owner) = limits::tightest_time(&step.chain, step.modality, pick)?;
+        let (budget, owner) = (budget.word().to_owned(), owner.word().to_owned());
+        Some(HeadBudget { budget, owner, limit_us: duration_micros(limit) })
+    });
+    stated.collect()
 }
 
 /// What touches the client, as recorded.
@@ -340,6 +374,7 @@ impl From<&Step> for HeadStep {
             stimulation: step.stimulation.map(HeadStimulation::from),
             target: step.target.into(),
             duration_us: duration_micros(step.duration),
+            budgets: budgets(step),
             held_by: step.held_by.clone(),
             start_at_device: step.start_at_device,
             force_max_raw: step.force_max.map(RawForce::raw),
@@ -1222,6 +1257,8 @@ pub enum Body {
     Link { device: u8, up: bool },
     /// What a unit says it is.
     Identity { device: u8, model: String, serial: String, firmware: String },
+    /// Which stop frame stopped a unit.
+    StopLearnt { device: u8, frame: String },
     /// An epoch ended.
     EpochEnded { device: u8, epoch: u32, cause: EndCause },
     /// A unit's own button.
@@ -1261,8 +1298,32 @@ pub enum Body {
         intent: Option<u64>,
         dose: Box<DoseBody>,
     },
+    /// What the guard process did when the daemon died or hung; recovery takes it from the guard's journal.
+    Guard {
+        /// Why, as a code.
+        why: String,
+        /// Why, in words.
+        said: String,
+        /// When it took over.
+        at_us: u64,
+        units: Vec<GuardUnit>,
+    },
     /// Last entry of a session.
     Seal { reason: SealReason, entries: u64, totals: Vec<Total> },
+}
+
+/// One unit that the guard process stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardUnit {
+    /// Its label.
+    pub unit: String,
+    /// Its first stop was written then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_stop_us: Option<u64>,
+    /// A reply proved the stop then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmed_us: Option<u64>,
 }
 
 impl Body {
@@ -1406,6 +1467,9 @@ impl From<&Entry> for Body {
                 serial: identity.serial.clone(),
                 firmware: identity.firmware.clone(),
             },
+            Entry::StopLearnt { device, frame } => {
+                Self::StopLearnt { device: device.0, frame: frame.clone() }
+            }
             Entry::EpochEnded { device, epoch, cause } => {
                 Self::EpochEnded { device: device.0, epoch: epoch.0, cause: (*cause).into() }
             }

@@ -31,7 +31,7 @@ use crate::model::uncertain::Knowledge;
 use crate::record::RecordError;
 use crate::record::daily::{self, AlarmTest};
 use crate::record::entry::{Body, DoseBody, GENESIS, SealReason, SessionHead, StoredEntry, Total, wall_text};
-use crate::record::recover::{self, ProgressRow, Proof, Read};
+use crate::record::recover::{self, GuardAct, ProgressRow, Read};
 use crate::record::settle::{self, NarrowedBy, Resolve, Resolving};
 use crate::record::store::{self, Reader, SCHEMA};
 use crate::record::verify;
@@ -292,11 +292,12 @@ impl Journal {
         self.recover_with(stamp, &[])
     }
 
-    /// As [`Journal::recover`], with what the guard's journal proves. A proof can only bring an upper end forward.
+    /// As [`Journal::recover`], with what the guard's journal says of these sessions: it goes on record, and what a unit
+    /// proved to the guard can only bring an upper end forward.
     ///
     /// # Errors
     /// As [`Journal::recover`].
-    pub fn recover_with(&mut self, stamp: Stamp, proofs: &[Proof]) -> Result<Vec<SessionId>, RecordError> {
+    pub fn recover_with(&mut self, stamp: Stamp, acts: &[GuardAct]) -> Result<Vec<SessionId>, RecordError> {
         if let Some(running) = &self.running {
             return Err(RecordError::AlreadyOpen { session: running.session.clone() });
         }
@@ -304,7 +305,14 @@ impl Journal {
         for session in &unsealed {
             let entries = self.read(session)?;
             let rows = self.rows(session)?;
-            let open = recover::uncertain(&entries, &rows, proofs);
+            let act = acts.iter().find(|act| act.session == *session);
+            let proofs = act.map_or_else(Vec::new, GuardAct::proofs);
+            let mut origin = 0;
+            if let Some(Body::Open { mono_origin_us, .. }) = entries.first().map(|first| &first.body) {
+                origin = *mono_origin_us;
+            }
+            let mut open: Vec<Body> = act.map(|act| act.body(origin)).into_iter().collect();
+            open.extend(recover::uncertain(&entries, &rows, &proofs));
             let mut totals = Vec::new();
             entries
                 .iter()

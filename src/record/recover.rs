@@ -14,7 +14,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::entry::{Amount, Body, Bound, DoseBody, Drive, HeadDevice, HeadStep, HowFar, RestsOn};
+use crate::model::session::SessionId;
+use crate::record::entry::{
+    Amount, Body, Bound, DoseBody, Drive, GuardUnit, HeadDevice, HeadStep, HowFar, RestsOn,
+};
 
 /// Longest time, µs, that output can have gone on under command after the last durable word of it: an intent is acted
 /// on within 0.5 s, a progress row follows within 1 s, and a record that cannot be written takes outputs down within
@@ -28,6 +31,47 @@ pub struct Proof {
     pub unit: String,
     /// Instant, µs on the system's monotonic clock of the boot in which the session ran.
     pub zero_by_us: u64,
+}
+
+/// What the guard's journal says of one session: it took over from a daemon that died or hung. Instants are µs on the
+/// system's monotonic clock of the boot in which the session ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardAct {
+    /// The session.
+    pub session: SessionId,
+    /// Why, as a code.
+    pub why: String,
+    /// Why, in words.
+    pub said: String,
+    /// When.
+    pub at_us: u64,
+    /// The units that it stopped.
+    pub units: Vec<GuardUnit>,
+}
+
+impl GuardAct {
+    /// Returns what it proves: a unit that confirmed its stop was at zero then.
+    pub(crate) fn proofs(&self) -> Vec<Proof> {
+        let proven =
+            |unit: &GuardUnit| Some(Proof { unit: unit.unit.clone(), zero_by_us: unit.confirmed_us? });
+        self.units.iter().filter_map(proven).collect()
+    }
+
+    /// Returns its entry, on the clock of a session that began at `origin`.
+    pub(crate) fn body(&self, origin: u64) -> Body {
+        let own = |at: u64| at.saturating_sub(origin);
+        let unit = |unit: &GuardUnit| GuardUnit {
+            unit: unit.unit.clone(),
+            first_stop_us: unit.first_stop_us.map(own),
+            confirmed_us: unit.confirmed_us.map(own),
+        };
+        Body::Guard {
+            why: self.why.clone(),
+            said: self.said.clone(),
+            at_us: own(self.at_us),
+            units: self.units.iter().map(unit).collect(),
+        }
+    }
 }
 
 /// A progress row as it is stored beside the chain.

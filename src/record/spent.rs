@@ -14,6 +14,7 @@ use crate::model::area::{AreaCode, Place};
 use crate::model::budget::{Declared, DoseRef, NUMB_FOR, OpenDose, Spent};
 use crate::model::plan::ClientCode;
 use crate::model::protocol::Modality;
+use crate::model::session::SessionId;
 use crate::record::RecordError;
 use crate::record::entry::{self, Body, HeadApplicator, HeadStep, StoredEntry};
 use crate::record::store::{self, Reader, RecordedDose, SessionSummary};
@@ -28,6 +29,8 @@ pub struct Asked<'a> {
     pub client: &'a ClientCode,
     /// Identifier of the plan, for its course.
     pub plan_id: &'a str,
+    /// The last session to count; `None`: all.
+    pub until: Option<&'a SessionId>,
     /// Simulated units; real and simulated doses never count for each other.
     pub simulated: bool,
     /// Zone of the clinic.
@@ -57,7 +60,8 @@ impl Reader {
     /// # Errors
     /// When the record cannot be read.
     pub fn spent(&self, asked: &Asked<'_>) -> Result<Spent, RecordError> {
-        let newest = self.newest_wall()?.map_or(asked.wall, |newest| newest.max(asked.wall));
+        let newest = self.newest_wall()?.filter(|_| asked.until.is_none());
+        let newest = newest.map_or(asked.wall, |newest| newest.max(asked.wall));
         let today = date(newest, asked.zone);
         let mut spent = Spent::default();
         for session in self.sessions()? {
@@ -65,6 +69,9 @@ impl Reader {
                 continue;
             }
             self.count(asked, &session, today, &mut spent)?;
+            if asked.until == Some(&session.session) {
+                break;
+            }
         }
         Ok(spent)
     }

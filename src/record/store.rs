@@ -241,6 +241,30 @@ impl Reader {
         found.iter().filter_map(|entry| recorded(entry, &last, &settled).transpose()).collect()
     }
 
+    /// Returns the stop frame that last stopped the unit of this label and profile, if one is known.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn learnt_stop(&self, label: &str, profile: &str) -> Result<Option<String>, RecordError> {
+        // One entry for each change of mind about a unit: a record holds few of them.
+        for entry in self.select("WHERE kind = 'stop_learnt' ORDER BY n DESC", &[])? {
+            let Body::StopLearnt { device, frame } = body_of(&entry)? else {
+                continue;
+            };
+            let heads = self.select("WHERE session = ?1 AND kind = 'open'", &[&entry.session])?;
+            for head in heads {
+                if let Body::Open { devices, .. } = body_of(&head)?
+                    && let Some(unit) = devices.get(usize::from(device))
+                    && unit.label == label
+                    && unit.profile == profile
+                {
+                    return Ok(Some(frame));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Returns the newest wall time on record; the day is never before it (SR-34).
     ///
     /// # Errors

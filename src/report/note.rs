@@ -6,14 +6,18 @@
 use jiff::tz::TimeZone;
 
 use crate::alarm::Cause;
+use crate::model::area::AreaCode;
+use crate::model::budget::Spent;
 use crate::model::command::Setpoint;
 use crate::model::dose::Evidence;
+use crate::model::plan::ClientCode;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::RecordError;
 use crate::record::entry::{
     self, AtUnit, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, HowFar,
     SealReason, StoredEntry,
 };
+use crate::record::spent::Asked;
 use crate::record::store::{Reader, RecordedDose};
 use crate::units::{Hertz, Mono, SquareCentimetres};
 
@@ -55,6 +59,8 @@ struct Note {
     opened: (jiff::Timestamp, u64),
     ended: Option<(jiff::Timestamp, SealReason)>,
     head: String,
+    /// What the client had got on that day when this session was over.
+    spent: Spent,
 }
 
 /// One entry, read.
@@ -89,7 +95,19 @@ impl Note {
         let Body::Open { plan_title, client, simulated, software, devices, steps, .. } = first.body else {
             return Err(no_head());
         };
+        let wall = events.last().map_or(opened.0, |event| event.wall);
+        let spent = reader.spent(&Asked {
+            client: &ClientCode::new(client.clone()),
+            plan_id: "",
+            until: Some(session),
+            simulated,
+            zone,
+            wall,
+            monotonic_us: 0,
+            boot: None,
+        })?;
         Ok(Self {
+            spent,
             zone: zone.clone(),
             session: session.clone(),
             client,
@@ -122,6 +140,7 @@ impl Note {
         for step in &self.steps {
             paragraph(&mut out, &format!("{}. ", step.number), &self.step(step));
         }
+        self.budgets(&mut out);
         self.uncertain(&mut out);
         self.alarms(&mut out);
         out.push('\n');
@@ -200,12 +219,7 @@ impl Note {
     }
 
     fn what(&self, step: &HeadStep) -> String {
-        let modality = match step.modality.as_str() {
-            "tens" => "TENS",
-            "nmes" => "NMES",
-            other => other,
-        };
-        format!("{modality} ({})", step.title)
+        format!("{} ({})", modality_words(&step.modality), step.title)
     }
 
     fn unit(&self, device: u8) -> &str {
@@ -304,6 +318,39 @@ impl Note {
         }
         found.dedup();
         found
+    }
+
+    /// Says what today's budgets held after this session, with whose limits.
+    fn budgets(&self, out: &mut String) {
+        let mut said: Vec<String> = Vec::new();
+        for step in &self.steps {
+            let (Ok(modality), Ok(side)) = (entry::modality(&step.modality), entry::side(&step.side)) else {
+                continue;
+            };
+            let area = AreaCode::new(step.area.clone());
+            let halves = side.halves().iter().map(|half| self.spent.on_half(modality, &area, *half));
+            let on_area = halves.max().unwrap_or_default();
+            let on_client = self.spent.day.get(&modality).copied().unwrap_or_default();
+            for budget in &step.budgets {
+                let (what, used) = match budget.budget.as_str() {
+                    "area" => (format!("{} on {}", modality_words(&step.modality), step.place()), on_area),
+                    "day" => (format!("{} in all", modality_words(&step.modality)), on_client),
+                    _ => continue,
+                };
+                let limit = clock_time(budget.limit_us / SECOND);
+                let used = clock_time(crate::units::duration_micros(used).div_ceil(SECOND));
+                let line = format!("{what}: {used} of {limit} used (limit of the {}).", budget.owner);
+                if !said.contains(&line) {
+                    said.push(line);
+                }
+            }
+        }
+        if !said.is_empty() {
+            out.push_str("\nTime budgets of this day, after this session\n");
+        }
+        for line in said {
+            paragraph(out, "- ", &first_upper(&line));
+        }
     }
 
     fn uncertain(&self, out: &mut String) {
@@ -427,6 +474,14 @@ impl Event {
     fn read(entry: &StoredEntry) -> Result<Self, RecordError> {
         let body = crate::record::store::body_of(entry)?;
         Ok(Self { wall: crate::record::store::wall_of(entry)?, mono_us: entry.mono_us, body })
+    }
+}
+
+fn modality_words(word: &str) -> &str {
+    match word {
+        "tens" => "TENS",
+        "nmes" => "NMES",
+        other => other,
     }
 }
 

@@ -33,6 +33,7 @@ use crate::governor::{Cleared, Input};
 use crate::model::command::{Command, DeviceId, Generation};
 use crate::model::packet::{Packet, Purpose, StopScript};
 use crate::model::report::{Report, StopProgress};
+use crate::runtime::guard_line::PortFirst;
 use crate::runtime::handle::StopOrder;
 use crate::transport::{LinkError, Sent, Transport};
 use crate::units::Mono;
@@ -114,9 +115,18 @@ pub(crate) enum DeviceEnd {
     },
 }
 
+/// What the guard has to do with a unit.
+pub(crate) struct Before {
+    /// It opens the unit's port before this task does.
+    pub(crate) port: Option<PortFirst>,
+    /// How it stops the unit; the newest.
+    pub(crate) script: watch::Sender<StopScript>,
+}
+
 /// Owns one unit's transport and driver.
 pub(crate) struct DeviceTask<T> {
     link: T,
+    port: Option<PortFirst>,
     unit: Unit,
 }
 
@@ -128,6 +138,7 @@ struct Unit {
     lane: watch::Receiver<StopOrder>,
     orders: mpsc::Receiver<Order>,
     reports: mpsc::Sender<Input>,
+    script: watch::Sender<StopScript>,
     outbox: VecDeque<Input>,
     stops: VecDeque<Packet>,
     others: VecDeque<Packet>,
@@ -174,8 +185,8 @@ impl<T: Transport> DeviceTask<T> {
         clock: Clock,
         (driver, link): (Box<dyn Driver>, T),
         lane: watch::Receiver<StopOrder>,
-        orders: mpsc::Receiver<Order>,
-        reports: mpsc::Sender<Input>,
+        (orders, reports): (mpsc::Receiver<Order>, mpsc::Sender<Input>),
+        Before { port, script }: Before,
     ) -> Self {
         let unit = Unit {
             id,
@@ -184,6 +195,7 @@ impl<T: Transport> DeviceTask<T> {
             lane,
             orders,
             reports,
+            script,
             outbox: VecDeque::new(),
             stops: VecDeque::new(),
             others: VecDeque::new(),
@@ -200,7 +212,7 @@ impl<T: Transport> DeviceTask<T> {
             leaving: None,
             unheard: false,
         };
-        Self { link, unit }
+        Self { link, port, unit }
     }
 
     /// Runs until the orders end. A panic of the driver is caught: the stop script needs no driver.
@@ -275,7 +287,13 @@ impl<T: Transport> DeviceTask<T> {
     async fn connect(&mut self) -> Result<(), Down> {
         let give_up = self.unit.clock.now().saturating_add(CONNECT_WITHIN);
         let outcome = {
-            let mut connecting = pin!(self.link.connect());
+            let (link, port) = (&mut self.link, &mut self.port);
+            let mut connecting = pin!(async {
+                if let Some(port) = port {
+                    port.open().await;
+                }
+                link.connect().await
+            });
             loop {
                 if self.unit.may_leave() {
                     break Err(Down::Leaving);
@@ -557,6 +575,11 @@ impl Unit {
         }
         self.collect(&mut out);
         self.out = out;
+        // A unit may have taught its driver a surer stop.
+        let newest = self.driver.stop_script();
+        if *self.script.borrow() != *newest {
+            self.script.send_replace(newest.clone());
+        }
     }
 
     /// Queues packets and passes reports on. Returns the packets that found no room.
@@ -714,3 +737,7 @@ async fn last_resort<T: Transport>(link: &mut T, script: &StopScript, clock: &Cl
 #[cfg(test)]
 #[path = "device_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stop_tests.rs"]
+mod stop_tests;

@@ -34,7 +34,10 @@ fn bench(behaviour: Behaviour, panics: bool) -> Bench {
     let outcomes = Arc::clone(&driver.outcomes);
     let link = FakeLink { wire: Arc::clone(&wire), clock: clock.clone(), replies: replied };
     let lane = lanes.subscribe(UNIT).unwrap();
-    let task = DeviceTask::new(UNIT, clock.clone(), (Box::new(driver), link), lane, ordered, report);
+    let script = watch::Sender::new(driver.stop_script().clone());
+    let before = Before { port: None, script };
+    let task =
+        DeviceTask::new(UNIT, clock.clone(), (Box::new(driver), link), lane, (ordered, report), before);
     let task = tokio::spawn(task.run());
     Bench { clock, wire, outcomes, lanes, orders, reports, replies, task }
 }

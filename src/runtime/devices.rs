@@ -8,10 +8,12 @@ use std::str::FromStr;
 use crate::config::{self, Library, UnitSource};
 use crate::driver::profile::{ProfileDriver, Unit};
 use crate::driver::sciencemode::{Dialect, ScienceMode};
+use crate::guard::link::Way;
 use crate::model::packet::WriteKind;
 use crate::model::plan::PlannedDevice;
 use crate::model::profile::{Flag, Profile};
 use crate::runtime::Builder;
+use crate::runtime::guard_line::PortFirst;
 use crate::transport::ble::{Ble, GattNeeds};
 use crate::transport::serial::{FlowControl, Parity, Serial, Settings, StopBits};
 
@@ -38,7 +40,7 @@ pub struct Place {
 #[error("`{0}` is not a unit's place such as \"serial=P24 A=/dev/pts/3\"")]
 pub struct PlaceError(String);
 
-/// Adds the next unit of the plan to a session.
+/// Adds the next unit of the plan to a session; with its place comes the stop frame that stopped it last time.
 ///
 /// # Errors
 /// In words: the unit and its place do not fit, or this version has no driver for it.
@@ -46,20 +48,20 @@ pub fn add_device(
     builder: &mut Builder,
     library: &Library,
     (planned, source): (&PlannedDevice, &UnitSource),
-    endpoint: &Endpoint,
+    (endpoint, port, learnt_stop): (&Endpoint, Option<PortFirst>, Option<String>),
 ) -> Result<(), String> {
     match (source, endpoint) {
         (UnitSource::Stimulator { dialect }, Endpoint::Serial(path)) => {
             let driver = ScienceMode::new(spoken(*dialect), planned.capability.clone());
-            builder.device(Box::new(driver), Serial::new(path, line(*dialect)));
+            builder.device_after(Box::new(driver), Serial::new(path, line(*dialect)), port);
             Ok(())
         }
         (UnitSource::Profile(id), Endpoint::Bluetooth(address)) => {
             let mut problems = Vec::new();
             let profile = library.profile(id, &mut problems);
             let profile = profile.ok_or_else(|| config::render(&problems))?;
-            // The launcher has named the unit: it is bound. No stop frame was learnt by an earlier session.
-            let unit = Unit { variant: None, bound: true, learnt_stop: None };
+            // The launcher has named the unit: it is bound.
+            let unit = Unit { variant: None, bound: true, learnt_stop };
             let link = Ble::new(address, gatt_needs(&profile));
             builder.device(Box::new(ProfileDriver::new(profile, &unit)), link);
             Ok(())
@@ -100,6 +102,15 @@ const fn line(dialect: config::Dialect) -> Settings {
         config::Dialect::V3 | config::Dialect::V4 => FlowControl::Hardware,
     };
     Settings { baud: 3_000_000, stop_bits: StopBits::Two, parity: Parity::None, flow, lines: None }
+}
+
+impl From<&Endpoint> for Way {
+    fn from(endpoint: &Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Serial(path) => Self::Serial { path: path.clone() },
+            Endpoint::Bluetooth(address) => Self::Bluetooth { address: address.clone() },
+        }
+    }
 }
 
 impl FromStr for Place {

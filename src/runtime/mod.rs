@@ -14,6 +14,7 @@
 
 mod device_task;
 pub mod devices;
+pub mod guard_line;
 pub mod handle;
 pub mod recorder_task;
 pub mod session_task;
@@ -38,11 +39,13 @@ use crate::clock::Clock;
 use crate::driver::Driver;
 use crate::governor::{Governor, Input, Settings};
 use crate::model::command::DeviceId;
+use crate::model::packet::StopScript;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, StopReason};
 use crate::transport::Transport;
 
-use device_task::{DeviceEnd, DeviceTask, ORDERS_MAX, Order};
+use device_task::{Before, DeviceEnd, DeviceTask, ORDERS_MAX, Order};
+use guard_line::{Guarding, PortFirst};
 use handle::{EVENTS_MAX, Lanes, REQUESTS_MAX, Seen, SessionHandle};
 use recorder_task::{Recorder, Writing};
 use session_task::{Ends, SessionEnd, SessionTask, Shell};
@@ -71,6 +74,8 @@ pub struct Builder {
     inputs: (mpsc::Sender<Input>, mpsc::Receiver<Input>),
     orders: Vec<mpsc::Sender<Order>>,
     devices: Vec<Pin<Box<dyn Future<Output = DeviceEnd> + Send>>>,
+    /// How each unit is stopped by whoever has no driver; the newest.
+    scripts: Vec<watch::Receiver<StopScript>>,
 }
 
 /// Joins every task of a running session.
@@ -121,8 +126,8 @@ pub struct Parts {
     pub recorder: Box<dyn Recorder>,
     /// Who writes it.
     pub writing: Writing,
-    /// Whether the parent process is alive.
-    pub guard: watch::Receiver<bool>,
+    /// The guard process.
+    pub guard: Guarding,
     /// The wall clock is not more than two minutes behind the newest entry of the record.
     pub clock_sane: bool,
     /// What sounds the alarms.
@@ -142,11 +147,22 @@ impl Builder {
     pub fn new(clock: Clock, plan: Plan) -> Self {
         let lanes = Lanes::new(plan.devices.len());
         let inputs = mpsc::channel(INPUTS_MAX);
-        Self { clock, plan, lanes, inputs, orders: Vec::new(), devices: Vec::new() }
+        let (orders, devices, scripts) = (Vec::new(), Vec::new(), Vec::new());
+        Self { clock, plan, lanes, inputs, orders, devices, scripts }
     }
 
     /// Adds the next unit of the plan. Nothing is written to it before [`Builder::start`].
     pub fn device<T: Transport + 'static>(&mut self, driver: Box<dyn Driver>, link: T) {
+        self.device_after(driver, link, None);
+    }
+
+    /// As [`Builder::device`]; before each connection the guard opens the unit's port first.
+    pub fn device_after<T: Transport + 'static>(
+        &mut self,
+        driver: Box<dyn Driver>,
+        link: T,
+        port: Option<PortFirst>,
+    ) {
         let id = DeviceId(u8::try_from(self.orders.len()).unwrap_or(u8::MAX));
         let (orders, received) = mpsc::channel(ORDERS_MAX);
         self.orders.push(orders);
@@ -154,7 +170,10 @@ impl Builder {
             return;
         };
         let reports = self.inputs.0.clone();
-        let task = DeviceTask::new(id, self.clock.clone(), (driver, link), lane, received, reports);
+        let (script, newest) = watch::channel(driver.stop_script().clone());
+        self.scripts.push(newest);
+        let before = Before { port, script };
+        let task = DeviceTask::new(id, self.clock.clone(), (driver, link), lane, (received, reports), before);
         self.devices.push(Box::pin(task.run()));
     }
 
@@ -167,6 +186,11 @@ impl Builder {
         if self.orders.len() != planned || self.devices.len() != planned {
             return Err(StartError::Units { planned, given: self.orders.len() });
         }
+        let Guarding { present, line, listener } = parts.guard;
+        if let Some(listener) = listener {
+            // It ends with the guard, or with the runtime.
+            tokio::spawn(listener.run(self.inputs.0.clone(), self.lanes.clone()));
+        }
         let (record, recorder) = recorder_task::start(parts.recorder, self.clock.clone(), parts.writing)
             .map_err(StartError::Thread)?;
         let governor = Governor::new(self.plan, parts.settings, self.clock.now());
@@ -178,7 +202,7 @@ impl Builder {
             requests: asked,
             inputs: self.inputs.1,
             heartbeat: heartbeat.subscribe(),
-            guard: parts.guard,
+            guard: present,
             close: close.subscribe(),
             snapshot,
             clock_sane: parts.clock_sane,
@@ -188,6 +212,8 @@ impl Builder {
             clock: self.clock.clone(),
             lanes: self.lanes.clone(),
             orders: self.orders,
+            guard: line,
+            scripts: self.scripts,
             record,
             events: events.clone(),
             pending: BTreeMap::new(),

@@ -24,8 +24,10 @@ use crate::governor::{
     Entry, ForGuard, Governor, Input, Output, RecordHealth, Refusal, RequestId, Snapshot, StepState, Verdict,
 };
 use crate::model::command::{DeviceId, Generation};
+use crate::model::packet::StopScript;
 use crate::model::report::{Report, StopProgress};
 use crate::runtime::device_task::{Order, Ordered};
+use crate::runtime::guard_line::GuardLine;
 use crate::runtime::handle::{Asked, Close, Event, Lanes, Seen, StopAsked};
 use crate::runtime::recorder_task::{RecordQueue, Stamp};
 use crate::units::Mono;
@@ -94,6 +96,9 @@ pub(crate) struct Shell {
     pub(crate) clock: Clock,
     pub(crate) lanes: Lanes,
     pub(crate) orders: Vec<mpsc::Sender<Order>>,
+    pub(crate) guard: Box<dyn GuardLine>,
+    /// Per unit: how it is stopped by whoever has no driver; the newest.
+    pub(crate) scripts: Vec<watch::Receiver<StopScript>>,
     pub(crate) record: RecordQueue,
     pub(crate) events: broadcast::Sender<Event>,
     pub(crate) pending: BTreeMap<RequestId, oneshot::Sender<Verdict>>,
@@ -192,12 +197,7 @@ impl SessionTask {
         while let Some(input) = inputs.pop() {
             self.governor.advance(now, input, &mut out);
             for output in out.drain(..) {
-                // The parent process of this version holds no unit by itself: that it lives is all that it can say.
-                if let Output::Guard(ForGuard::Hold { device }) = output {
-                    let holds = *self.ends.guard.borrow();
-                    inputs.push(Input::GuardHolds { device, holds });
-                }
-                self.shell.perform(now, output);
+                inputs.extend(self.shell.perform(now, output));
             }
             // A queue that ran over while carrying out is news of the record.
             if let Some(health) = self.shell.record.health(now) {
@@ -316,13 +316,16 @@ impl SessionTask {
             Ok(Err(_)) => Err(self.shell.record.fault().unwrap_or_else(|| "its writer is gone".to_owned())),
             Err(_) => Err("the disk did not answer in time".to_owned()),
         };
+        if let Ok(hash) = &sealed {
+            self.shell.guard.sealed(hash);
+        }
         SessionEnd { sealed, unproven }
     }
 }
 
 impl Shell {
-    /// Carries out one order of the governor. Never waits.
-    pub(crate) fn perform(&mut self, now: Mono, output: Output) {
+    /// Carries out one order of the governor. Never waits. Returns what came of it at once.
+    pub(crate) fn perform(&mut self, now: Mono, output: Output) -> Option<Input> {
         match output {
             Output::Stop { device, generation } => self.stop(device, generation),
             Output::Drive { device, command } => self.order(device, Ordered::Command(command)),
@@ -345,8 +348,19 @@ impl Shell {
             Output::Alarm { alarm, raised } => {
                 tracing::info!(cause = alarm.cause.code(), raised, "alarm");
             }
-            Output::Guard(told) => tracing::trace!(?told, "for the guard"),
+            Output::Guard(told) => return self.tell_guard(told),
         }
+        None
+    }
+
+    fn tell_guard(&mut self, told: ForGuard) -> Option<Input> {
+        let ForGuard::Hold { device } = told else {
+            self.guard.tell(told, None);
+            return None;
+        };
+        let script = self.scripts.get(usize::from(device.0)).map(|script| script.borrow().clone());
+        let holds = self.guard.tell(told, script.as_ref())?;
+        Some(Input::GuardHolds { device, holds })
     }
 
     fn stop(&mut self, device: DeviceId, generation: Generation) {

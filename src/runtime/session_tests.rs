@@ -13,6 +13,7 @@ use crate::model::limit::Limits;
 use crate::model::plan::{ClientCode, Plan, PlannedDevice};
 use crate::model::session::{Actor, StopReason};
 use crate::runtime::fakes::{Behaviour, FakeDriver, FakeLink, STOP, Wire};
+use crate::runtime::guard_line::Guarding;
 use crate::runtime::handle::{SessionHandle, Unanswered};
 use crate::runtime::recorder_task::{RecordFault, Recorder, Writing};
 use crate::runtime::{Builder, Ended, Parts, Supervisor};
@@ -128,7 +129,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
         settings: Settings::default(),
         recorder: Box::new(record.clone()),
         writing: Writing::InLine,
-        guard: present,
+        guard: Guarding::trusted(present),
         clock_sane: true,
         voice: crate::runtime::sounder::Voice::log(),
         locked: Vec::new(),

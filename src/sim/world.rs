@@ -481,7 +481,7 @@ mod tests {
                 read += 1;
             }
         }
-        assert_eq!(read, 41, "the grammar of the module's head");
+        assert_eq!(read, 42, "the grammar of the module's head");
     }
 
     #[test]

@@ -29,8 +29,19 @@ fn texts_are_read_exactly() {
 }
 
 #[test]
+fn instants_and_steps_are_what_they_were_made_of_and_print_so() {
+    assert_eq!((Level::from_level(3).level(), Level::from_level(3).to_string()), (3, "3 level".to_owned()));
+    assert_eq!((RawForce::from_raw(70).raw(), Centimetres::from_millimetres(45).millimetres()), (70, 45));
+    let instant = Mono::from_millis(2_500);
+    assert_eq!((instant.micros(), instant.to_string()), (2_500_000, "2.5 s".to_owned()));
+    assert_eq!(instant.since(Mono::from_micros(500_000)), Duration::from_secs(2));
+}
+
+#[test]
 fn a_wrong_unit_is_refused_and_named() {
     assert!(matches!("12 Hz".parse::<Milliamps>(), Err(UnitError::WrongUnit { .. })));
+    assert!(matches!("mA".parse::<Milliamps>(), Err(UnitError::NotANumber { .. })));
+    assert!(matches!("".parse::<Milliamps>(), Err(UnitError::NotANumber { .. })));
     assert!(matches!("12".parse::<Milliamps>(), Err(UnitError::WrongUnit { .. })));
     assert!(matches!("12 uA".parse::<Milliamps>(), Err(UnitError::WrongUnit { .. })));
     assert!(matches!("-5 mA".parse::<Milliamps>(), Err(UnitError::NotANumber { .. })));

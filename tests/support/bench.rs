@@ -70,7 +70,7 @@ impl ModelUnit {
         }
     }
 
-    fn all_off(&mut self, now: Mono) {
+    pub fn all_off(&mut self, now: Mono) {
         let channels: Vec<u8> = self.output.keys().copied().collect();
         for channel in channels {
             self.give(now, channel, None);
@@ -100,6 +100,8 @@ pub struct Bench {
     pub operator_here: bool,
     /// The guard answers that it can stop a unit.
     pub guard_reaches: bool,
+    /// Between two deadlines the governor is called once more, and must have nothing to say.
+    pub punctual: bool,
     pub obey_after: Duration,
     pub answer_after: Duration,
     newest_seq: Seq,
@@ -146,6 +148,7 @@ impl Bench {
             disk_dead: false,
             operator_here: true,
             guard_reaches: true,
+            punctual: false,
             obey_after: Duration::from_millis(3),
             answer_after: Duration::from_millis(6),
             newest_seq: Seq(0),
@@ -286,7 +289,11 @@ impl Bench {
     /// Lets time pass, firing everything in its order.
     pub fn pass(&mut self, span: Duration) {
         let end = self.now.saturating_add(span);
+        let (mut instant, mut at_once) = (self.now, 0u32);
         loop {
+            at_once = if self.now > instant { 0 } else { at_once + 1 };
+            instant = self.now;
+            assert!(at_once < 2_000, "time stands still at {instant}: the deadline does not move");
             let event = self.queue.first_key_value().map(|((at, _), _)| *at);
             let keep_alive = self.units.iter().filter(|unit| !unit.gun && !unit.output.is_empty());
             let keep_alive = keep_alive.map(|unit| unit.alive_until).min();
@@ -295,6 +302,13 @@ impl Bench {
                 self.now = end;
                 return;
             };
+            let just_before = due.saturating_sub(Duration::from_micros(1));
+            if self.punctual && just_before > self.now {
+                self.now = just_before;
+                let late = self.input(Input::Tick);
+                assert!(late.is_empty(), "due before its deadline at {due}: {late:?}");
+                continue;
+            }
             self.now = self.now.max(due);
             self.expire();
             if event.is_some_and(|at| at <= self.now) {
@@ -431,14 +445,34 @@ impl Bench {
             | OwnButton::Raised(speed)
             | OwnButton::Lowered(speed)
             | OwnButton::Changed(speed) => {
-                let Intensity::Speed(speed) = speed else { panic!("a gun has a speed") };
-                self.units[device].give(now, 0, Some(Setpoint::Speed(speed)));
+                let setpoint = match speed {
+                    Intensity::Speed(speed) => Setpoint::Speed(speed),
+                    Intensity::Level(level) => Setpoint::Level(level),
+                    Intensity::Current(_) => panic!("a gun has a speed or a level"),
+                };
+                self.units[device].give(now, 0, Some(setpoint));
             }
         }
         self.tell(device, Report::OwnButton(button));
     }
 
-    fn epoch(&self, device: usize) -> doseward::model::command::Epoch {
+    /// Number of the newest command to a unit; 0: none.
+    pub fn last_command(&self, device: usize) -> u64 {
+        let newest = self.said.iter().rev().find_map(|said| match &said.output {
+            Output::Drive { device: to, command } if usize::from(to.0) == device => match command.get() {
+                Command::Set { id, .. } | Command::Finish { id, .. } => Some(id.0),
+                _ => None,
+            },
+            _ => None,
+        });
+        newest.unwrap_or(0)
+    }
+
+    pub fn id(device: usize) -> DeviceId {
+        DeviceId(u8::try_from(device).unwrap())
+    }
+
+    pub fn epoch(&self, device: usize) -> doseward::model::command::Epoch {
         let armed = self.said.iter().rev().find_map(|said| match &said.output {
             Output::Drive { device: to, command } if usize::from(to.0) == device => match command.get() {
                 Command::Prepare { epoch } => Some(*epoch),

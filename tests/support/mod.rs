@@ -4,3 +4,4 @@ pub mod bench;
 pub mod laws;
 pub mod plans;
 pub mod process;
+pub mod walks;

@@ -11,7 +11,7 @@ use doseward::model::plan::{
     Applicator, Beside, ClientCode, Cycle, Electrode, Plan, PlannedDevice, Step, Stimulation,
 };
 use doseward::model::protocol::Modality;
-use doseward::units::{Centimetres, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
+use doseward::units::{Centimetres, Level, Microseconds, Milliamps, RawSpeed, SquareCentimetres};
 
 pub fn milliamps(ma: u32) -> Intensity {
     Intensity::Current(Milliamps::from_milliamps(ma))
@@ -23,6 +23,10 @@ pub fn microamps(ua: u32) -> Intensity {
 
 pub fn raw(speed: u16) -> Intensity {
     Intensity::Speed(RawSpeed::from_raw(speed))
+}
+
+pub fn level(level: u8) -> Intensity {
+    Intensity::Level(Level::from_level(level))
 }
 
 pub fn stimulator() -> Capability {
@@ -165,6 +169,31 @@ pub fn three_steps() -> Plan {
             percussion,
         ],
     }
+}
+
+/// The first two steps are two modes of one output; the third is on a gun with levels.
+pub fn two_modes() -> Plan {
+    let mut plan = three_steps();
+    plan.steps[1].channel = Channel(0);
+    let stimulation = plan.steps[1].stimulation.as_mut().expect("a stimulation");
+    stimulation.width = Microseconds::from_micros(350);
+    stimulation.period = Microseconds::from_micros(25_000);
+    plan.devices[1].capability.intensity =
+        IntensityRange::Level { max: Level::from_level(3), top: Level::from_level(5) };
+    plan.steps[2].target = level(2);
+    plan
+}
+
+/// One step of [`three_steps`] by itself, as step 1 of the only unit.
+pub fn one_step(number: u8) -> Plan {
+    let mut plan = three_steps();
+    plan.together.clear();
+    plan.beside.clear();
+    let step = &plan.steps[usize::from(number) - 1];
+    let (mut step, device) = (step.clone(), plan.devices[usize::from(step.device.0)].clone());
+    (step.number, step.device) = (1, DeviceId(0));
+    (plan.steps, plan.devices) = (vec![step], vec![device]);
+    plan
 }
 
 /// The three steps with budgets that bind before their durations do, for a client who got something today.

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use doseward::clock::Clock;
+
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -31,8 +33,10 @@ pub fn printed(output: &Output) -> String {
 /// A session that runs, with what it says.
 pub struct Running {
     pub parent: Child,
-    lines: Receiver<String>,
+    lines: Receiver<(u64, String)>,
     pub heard: Vec<String>,
+    /// When each was heard, µs of the system's monotonic clock.
+    pub heard_at: Vec<u64>,
 }
 
 impl Running {
@@ -47,12 +51,12 @@ impl Running {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
+                if sender.send((Clock::start().origin_monotonic_us(), line)).is_err() {
                     return;
                 }
             }
         });
-        Self { parent, lines, heard: Vec::new() }
+        Self { parent, lines, heard: Vec::new(), heard_at: Vec::new() }
     }
 
     /// Waits until it says something that holds `words`.
@@ -61,9 +65,10 @@ impl Running {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) => {
+                Ok((at, line)) => {
                     let found = line.contains(words);
                     self.heard.push(line);
+                    self.heard_at.push(at);
                     if found {
                         return;
                     }
@@ -78,7 +83,7 @@ impl Running {
         let status = self.parent.wait().unwrap();
         let mut out = String::new();
         self.parent.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        self.heard.extend(self.lines.iter());
+        self.heard.extend(self.lines.iter().map(|(_, line)| line));
         (status.code(), out, self.heard.join("\n"))
     }
 

@@ -206,6 +206,7 @@ impl ProfileDriver {
         {
             out.push(DriverOutput::Report(Report::Battery(percent)));
         }
+        self.runs(running);
         if self.stop.is_some() {
             if let (false, Some(query)) = (running, query) {
                 self.prove_stop(now, query, out);

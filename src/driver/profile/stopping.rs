@@ -42,6 +42,8 @@ pub(super) struct Stop {
     written: Option<usize>,
     told_written: bool,
     told_unconfirmed: bool,
+    /// The unit said that it ran, just before or since: what ends this stop has stopped it.
+    ran: bool,
 }
 
 /// Who wants to know.
@@ -56,7 +58,7 @@ pub(super) enum StopKind {
 }
 
 impl Stop {
-    const fn new(now: Mono, generation: Generation, kind: StopKind) -> Self {
+    const fn new(now: Mono, generation: Generation, kind: StopKind, ran: bool) -> Self {
         Self {
             generation,
             kind,
@@ -71,6 +73,7 @@ impl Stop {
             written: None,
             told_written: false,
             told_unconfirmed: false,
+            ran,
         }
     }
 
@@ -110,7 +113,7 @@ impl ProfileDriver {
         let generation = self.generation;
         let spacing = self.profile.safety.stop_spacing;
         let Some(stop) = &mut self.stop else {
-            self.stop = Some(Stop::new(now, generation, kind));
+            self.stop = Some(Stop::new(now, generation, kind, self.ran));
             return;
         };
         stop.hasten(now, spacing);
@@ -249,18 +252,40 @@ impl ProfileDriver {
         let Some(stop) = self.stop.take_if(|stop| stop.first.is_some_and(|first| query > first)) else {
             return;
         };
-        self.worked = stop
-            .newest
-            .and_then(|(_, newest, _)| self.order.get(stop.written.unwrap_or(newest)))
-            .map(|frame| frame.name.clone());
         if stop.is_reported() {
             out.push(stop.report(now, StopProgress::Confirmed));
+        }
+        if stop.ran {
+            self.learn(&stop, out);
         }
         self.idle_at = if self.preparing.is_some() {
             now
         } else {
             now.saturating_add(self.profile.poll.as_ref().map_or(QUERY_TIMEOUT, |poll| poll.idle))
         };
+    }
+
+    /// Notes in the stop under way, if any, that the unit runs.
+    pub(super) const fn runs(&mut self, running: bool) {
+        self.ran = running;
+        if let Some(stop) = &mut self.stop {
+            stop.ran |= running;
+        }
+    }
+
+    /// Sends the frame that stopped the unit first from here on. A unit that stood still anyway teaches nothing.
+    fn learn(&mut self, stop: &Stop, out: &mut Vec<DriverOutput>) {
+        let place = stop.newest.map(|(_, newest, _)| stop.written.unwrap_or(newest));
+        let Some(frame) = place.and_then(|at| self.order.get(at)).map(|frame| frame.name.clone()) else {
+            return;
+        };
+        if self.worked.as_ref() == Some(&frame) {
+            return;
+        }
+        self.order = order(&self.profile, Some(&frame));
+        self.script = script(&self.profile, &self.order);
+        self.worked = Some(frame.clone());
+        out.push(DriverOutput::Report(Report::StopLearnt { frame }));
     }
 
     /// Returns when the stop next needs the clock.

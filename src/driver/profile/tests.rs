@@ -67,6 +67,8 @@ struct Bench {
     /// A link that swallows writes and their answers until then.
     stuck_until: Mono,
     /// The governor renews every 200 ms while this is set.
+    /// Writes are given to the stack, and nobody answers them.
+    handed: bool,
     renewing: bool,
     renewed_at: Mono,
     next_command: u64,
@@ -93,6 +95,7 @@ impl Bench {
             busy_until: Mono::ORIGIN,
             stuck_until: Mono::ORIGIN,
             renewing: false,
+            handed: false,
             renewed_at: Mono::ORIGIN,
             next_command: 1,
         }
@@ -220,7 +223,8 @@ impl Bench {
                 self.schedule(back, Event::Acknowledged(packet.id()));
             }
             Event::Acknowledged(id) => {
-                self.input(DriverInput::Sent { id, outcome: SendOutcome::Written });
+                let outcome = if self.handed { SendOutcome::Handed } else { SendOutcome::Written };
+                self.input(DriverInput::Sent { id, outcome });
             }
             Event::AtDriver(received) => self.input(DriverInput::Received(&received)),
             Event::Gun(event) => self.gun_input(SimInput::Event(event)),
@@ -289,7 +293,7 @@ fn sr_48_a_bound_unit_hears_a_stop_before_anything_else() {
     assert_eq!((confirmed[0].1, confirmed[0].2), (Generation(4), ms(70)));
     let identity = Identity { model: "Theragun PRO".into(), serial: String::new(), firmware: "2.1.6".into() };
     assert!(bench.said(&Report::Identity(identity)));
-    assert_eq!(bench.driver.worked(), Some("stop_zero"));
+    assert_eq!(bench.driver.worked(), None, "a unit that stood still teaches nothing");
 }
 
 #[test]
@@ -347,14 +351,36 @@ fn sr_42_a_setpoint_is_acknowledged_reached_and_measured_and_its_frames_expire()
     }
 }
 
+/// Nobody answers the write: a status asked after it does, also of a motor that is slow under its load.
 #[test]
-fn every_stop_frame_alone_brings_zero_within_500_ms_of_the_first_stop_byte() {
+fn a_setpoint_that_nobody_answers_is_proven_by_the_status_asked_after_it() {
+    for droop in [0, 30] {
+        let mut bench = Bench::ready(|gun| gun.load_droop_percent = droop);
+        bench.renewing = true;
+        bench.handed = true;
+        bench.forget();
+        let id = bench.set(1500);
+        bench.run(ms(50));
+        assert!(!bench.said(&Report::Acknowledged { id }), "it was only handed over");
+        bench.run(ms(250));
+        assert!(bench.said(&Report::Acknowledged { id }), "droop {droop}: {:#?}", bench.reports);
+        bench.gun_event(SimEvent::DropReplies(9));
+        let lost = bench.set(1600);
+        bench.run(ms(800));
+        assert!(bench.said(&Report::Unacknowledged { id: lost }), "no status, no proof");
+    }
+}
+
+#[test]
+fn sr_01_every_stop_frame_alone_brings_zero_within_500_ms_of_the_first_stop_byte() {
     let names = ["stop_zero", "stop_off7", "stop_off4"];
     for seed in 0..20 {
         for accepted in names {
             for learnt in [None, Some("stop_zero"), Some("stop_off7"), Some("stop_off4")] {
                 let mut bench = Bench::ready(|gun| gun.unknown_bytes = Filler::Random);
                 bench.driver.order = stopping::order(&bench.driver.profile, learnt);
+                bench.driver.script = stopping::script(&bench.driver.profile, &bench.driver.order);
+                bench.driver.worked = learnt.map(str::to_owned);
                 let mut behaviour = GunBehaviour::of(&bench.driver.profile);
                 behaviour.stop_accepts = vec![accepted.to_owned()];
                 bench.gun = Gun::new(&bench.driver.profile, seed, behaviour);
@@ -372,6 +398,13 @@ fn every_stop_frame_alone_brings_zero_within_500_ms_of_the_first_stop_byte() {
                 bench.run(ms(200));
                 assert_eq!(bench.progress(StopProgress::Confirmed).len(), 1);
                 assert_eq!(bench.driver.worked(), Some(accepted));
+                let news = Report::StopLearnt { frame: accepted.to_owned() };
+                assert_eq!(bench.said(&news), learnt != Some(accepted), "told once, when it is new");
+                // The next stop begins with it, and the guard's script too.
+                let first = bench.driver.order.first().map(|frame| frame.bytes.clone()).unwrap();
+                let group = if accepted == "stop_zero" { ZERO } else { OFF7 };
+                assert_eq!(hex(&first), group);
+                assert_eq!(bench.driver.stop_script().steps.first().unwrap().bytes, first);
             }
         }
     }
@@ -980,10 +1013,11 @@ impl Laws {
 }
 
 #[test]
-fn law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the_lease() {
+fn sr_48_law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the_lease() {
     let profile = profile("theragun-g4");
-    let reached = std::cell::Cell::new((0usize, 0usize));
-    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let reached = std::cell::Cell::new((0u32, 0usize));
+    let cases = crate::driver::testing::cases();
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new_with_rng(
         config,
         proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
@@ -1006,13 +1040,13 @@ fn law_12_with_the_governor_silent_nothing_but_stops_and_queries_leaves_past_the
         // The governor falls silent.
         laws.wait(laws.now.saturating_add(ms(3000)));
         let (runs, outputs) = reached.get();
-        reached.set((runs + usize::from(laws.outputs > 0), outputs + laws.outputs));
+        reached.set((runs + u32::from(laws.outputs > 0), outputs + laws.outputs));
         Ok(())
     });
     result.unwrap();
     let (runs, outputs) = reached.get();
-    eprintln!("law 12: {runs} of 400 runs gave output, {outputs} output frames");
-    assert!(runs > 200, "only {runs} runs gave output, {outputs} frames");
+    eprintln!("SR-48, guns: {runs} of {cases} runs gave output, {outputs} output frames");
+    assert!(runs >= cases / 2, "only {runs} runs gave output, {outputs} frames");
 }
 
 fn allow(bench: &mut Bench, most: u16) {

@@ -1143,7 +1143,11 @@ enum After {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: crate::driver::testing::cases(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     // Laws 11 and 12 (SR-48), and: an update carries nothing that was not cleared in its epoch.
     #[test]

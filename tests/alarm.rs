@@ -1,0 +1,187 @@
+//! The alarm of the box as the clinic meets it: the daily test, the player, and what the next session knows of the last.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use doseward::alarm::Cause;
+use doseward::governor::{Entry, Seq};
+use doseward::model::command::DeviceId;
+use doseward::model::session::{Actor, SessionId};
+use doseward::record::daily::AlarmTest;
+use doseward::record::entry::{SessionHead, Stamp};
+use doseward::record::journal::Journal;
+use doseward::record::store::Reader;
+use doseward::record::verify;
+use doseward::units::Mono;
+use jiff::tz::TimeZone;
+
+use crate::support::plans::three_steps;
+use crate::support::process::{Running, command, data, said, text};
+
+/// A clinic's files with `alarm` in its daemon.toml.
+fn clinic(dir: &Path, alarm: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["config", "protocols"] {
+        copy(&root.join(folder), &dir.join(folder));
+    }
+    let daemon = dir.join("config/daemon.toml");
+    let shipped = std::fs::read_to_string(&daemon).unwrap();
+    std::fs::write(&daemon, format!("{shipped}\n{alarm}\n")).unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// A player that notes which file it was given.
+fn ear(dir: &Path) -> String {
+    let heard = dir.join("heard");
+    format!(
+        "[alarm]\nplayer = [\"sh\", \"-c\", 'basename \"$1\" >> {}', \"sh\", \"{{file}}\"]",
+        heard.display()
+    )
+}
+
+fn heard(dir: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.join("heard")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn test_alarm(dir: &Path, answer: &str) -> Output {
+    let store = dir.join("data");
+    let arguments = ["alarm", "test", "--data", text(&store), "--config-dir", text(dir)];
+    let mut child = command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
+    // A test that ends before it asks closes the pipe.
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap_or_default();
+    child.wait_with_output().unwrap()
+}
+
+/// SR-37, H-13: the test sounds every priority, asks, and puts who and the answer on record; only "yes" counts.
+#[test]
+fn sr_37_the_alarm_test_sounds_asks_and_is_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    clinic(dir.path(), "");
+    let without = test_alarm(dir.path(), "y\n");
+    assert_eq!(without.status.code(), Some(1));
+    assert!(said(&without).contains("player = [\"aplay\", \"-q\", \"{file}\"]"), "{}", said(&without));
+
+    let dir = tempfile::tempdir().unwrap();
+    clinic(dir.path(), &ear(dir.path()));
+    let yes = test_alarm(dir.path(), "y\n");
+    assert_eq!(yes.status.code(), Some(0), "{}", said(&yes));
+    assert_eq!(heard(dir.path()), ["alarm-low.wav", "alarm-medium.wav", "alarm-high.wav"]);
+    let store = dir.path().join("data");
+    let player = ear(dir.path()).split_once("player = ").unwrap().1.to_owned();
+    let words: Vec<String> = toml_words(&player);
+    let zone = TimeZone::system();
+    let on = |store: &Path| Reader::open(store).unwrap().alarm_heard(&words.join(" "), &zone).unwrap();
+    assert_eq!(on(&store), Some(jiff::Timestamp::now().to_zoned(zone.clone()).date()));
+    assert_eq!(Reader::open(&store).unwrap().alarm_heard("another player", &zone).unwrap(), None);
+    assert!(verify::path(&store, None).unwrap().sound());
+
+    let no = test_alarm(dir.path(), "n\n");
+    assert_eq!(no.status.code(), Some(1));
+    assert_eq!(on(&store), None, "a later no takes the yes back");
+    assert!(verify::path(&store, None).unwrap().sound());
+}
+
+/// Reads the words of a player, as the file has them.
+fn toml_words(array: &str) -> Vec<String> {
+    let quoted = array.trim().trim_start_matches('[').trim_end_matches(']');
+    quoted.split(", ").map(|word| word.trim_matches(['"', '\'']).to_owned()).collect()
+}
+
+/// SR-37: a player that fails or is not there fails the test, and that is on record.
+#[test]
+fn sr_37_a_player_that_fails_fails_the_test() {
+    for player in ["[\"false\", \"{file}\"]", "[\"/nonexistent/player\", \"{file}\"]"] {
+        let dir = tempfile::tempdir().unwrap();
+        clinic(dir.path(), &format!("[alarm]\nplayer = {player}"));
+        let failed = test_alarm(dir.path(), "y\n");
+        assert_eq!(failed.status.code(), Some(1), "{player}");
+        assert!(said(&failed).contains("The alarm does not sound"), "{}", said(&failed));
+        let reader = Reader::open(&dir.path().join("data")).unwrap();
+        let words = toml_words(player).join(" ");
+        assert_eq!(reader.alarm_heard(&words, &TimeZone::system()).unwrap(), None);
+        assert_eq!(reader.sessions().unwrap().len(), 1, "the test is on record");
+    }
+}
+
+/// SR-36: in a session the player is started for an alarm by itself.
+#[test]
+fn sr_36_a_session_sounds_its_alarms_through_the_player() {
+    let dir = tempfile::tempdir().unwrap();
+    clinic(dir.path(), &ear(dir.path()));
+    assert_eq!(test_alarm(dir.path(), "y\n").status.code(), Some(0));
+    let (store, plan) = (dir.path().join("data"), data("plans/gun-first.toml"));
+    let world = data("worlds/gun-button-stop.toml");
+    let arguments = [
+        "run",
+        text(&plan),
+        "--sim",
+        text(&world),
+        "--data",
+        text(&store),
+        "--config-dir",
+        text(dir.path()),
+        "--unattended",
+    ];
+    let (_, _, all) = Running::start(&arguments).over();
+    assert!(!all.contains("nothing sounds"), "{all}");
+    assert_eq!(heard(dir.path()).split_off(3), ["alarm-low.wav"], "{all}");
+}
+
+fn stamp(minutes: i64) -> Stamp {
+    let wall = jiff::Timestamp::from_second(1_800_000_000 + 60 * minutes).unwrap();
+    Stamp { mono: Mono::ORIGIN, wall }
+}
+
+/// SR-37: a lock outlives its session by what is left of it; a clock that is set back does not open it, and simulated
+/// locks do not lock real units.
+#[test]
+fn sr_37_a_lock_outlives_its_session() {
+    let mut journal = Journal::in_memory().unwrap();
+    let session = SessionId::new("00000000-0000-7000-8000-000000000001");
+    let head = SessionHead::new(session, &three_steps(), "0".repeat(64), "test".to_owned(), true);
+    journal.begin(&head, stamp(0)).unwrap();
+    let locked =
+        Entry::LockedOut { device: DeviceId(1), cause: Cause::LinkLost, left: Duration::from_secs(600) };
+    journal.append(stamp(1), Seq(1), &locked).unwrap();
+    journal.seal(stamp(2)).unwrap();
+    let reader = journal.reader().unwrap();
+    let left = |minutes: i64| {
+        let found = reader.locked(stamp(minutes).wall, true).unwrap();
+        found.into_iter().map(|unit| (unit.label, unit.cause, unit.left.as_secs())).collect::<Vec<_>>()
+    };
+    assert_eq!(left(5), [("Gun".to_owned(), Cause::LinkLost, 360)]);
+    assert_eq!(left(-60), [("Gun".to_owned(), Cause::LinkLost, 600)], "set back");
+    assert_eq!(left(11), []);
+    assert!(reader.locked(stamp(5).wall, false).unwrap().is_empty());
+}
+
+/// SR-37: the newest test decides, with the player that it was made with, on the day of its entry.
+#[test]
+fn sr_37_the_newest_alarm_test_decides() {
+    let mut journal = Journal::in_memory().unwrap();
+    let by = Actor { person: "T1".to_owned(), screen: "terminal".to_owned() };
+    let zone = TimeZone::UTC;
+    let test = |heard| AlarmTest { by: by.clone(), player: "aplay {file}".to_owned(), heard };
+    let day = |journal: &Journal| journal.reader().unwrap().alarm_heard("aplay {file}", &zone).unwrap();
+    assert_eq!(day(&journal), None);
+    for (minutes, heard) in [(0, true), (1, false), (2, true)] {
+        journal.alarm_test(stamp(minutes), &test(heard)).unwrap();
+        let date = stamp(minutes).wall.to_zoned(zone.clone()).date();
+        assert_eq!(day(&journal), heard.then_some(date));
+    }
+}

@@ -1,0 +1,311 @@
+//! What a unit reports ends or lowers output in the same call, with its own reason and alarm; of a unit that is not in use
+//! it is only noted.
+
+use std::time::Duration;
+
+use doseward::alarm::{Alarm, Cause};
+use doseward::governor::{Act, Entry, Output, StepState, StopView, Verdict};
+use doseward::model::command::{Channel, CommandId, DeviceId, Generation};
+use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
+use doseward::model::session::StopReason;
+
+use crate::support::bench::Bench;
+use crate::support::plans::{level, milliamps, raw, three_steps, two_modes};
+
+struct Fault {
+    report: fn(&Bench) -> Report,
+    reason: StopReason,
+    cause: Cause,
+    channel: Option<Channel>,
+    /// What was given since the last answer is in doubt.
+    doubt: bool,
+    /// Noted in words as well.
+    noted: Option<&'static str>,
+}
+
+const fn fault(
+    report: fn(&Bench) -> Report,
+    (reason, cause): (StopReason, Cause),
+    channel: Option<Channel>,
+    doubt: bool,
+    noted: Option<&'static str>,
+) -> Fault {
+    Fault { report, reason, cause, channel, doubt, noted }
+}
+
+fn ended(bench: &Bench, cause: EpochEnd) -> Report {
+    Report::EpochEnded { epoch: bench.epoch(0), cause }
+}
+
+fn faults() -> [Fault; 15] {
+    const LEAD: (StopReason, Cause) = (StopReason::LeadOff, Cause::LeadOff);
+    const DEVICE: (StopReason, Cause) = (StopReason::DeviceFault, Cause::DeviceFault);
+    const LINK: (StopReason, Cause) = (StopReason::LinkLost, Cause::LinkLost);
+    const GONE: (StopReason, Cause) = (StopReason::HeartbeatLost, Cause::OperatorGone);
+    let first = Some(Channel(0));
+    [
+        fault(|bench| ended(bench, EpochEnd::LeadOff(Channel(0))), LEAD, first, false, None),
+        fault(|bench| ended(bench, EpochEnd::PulseError(Channel(0))), DEVICE, first, false, None),
+        fault(|bench| ended(bench, EpochEnd::Result(7)), DEVICE, None, false, None),
+        fault(|bench| ended(bench, EpochEnd::UnexpectedStatus), DEVICE, None, false, None),
+        fault(|bench| ended(bench, EpochEnd::LostAcknowledgement), LINK, None, true, None),
+        fault(|bench| ended(bench, EpochEnd::KeepAliveLost), LINK, None, true, None),
+        fault(|bench| ended(bench, EpochEnd::Disconnected), LINK, None, true, None),
+        fault(
+            |bench| ended(bench, EpochEnd::Stopped),
+            (StopReason::EpochEnded, Cause::DeviceFault),
+            None,
+            false,
+            None,
+        ),
+        fault(|bench| ended(bench, EpochEnd::LeaseEnded), GONE, None, false, None),
+        fault(
+            |_| Report::Unacknowledged { id: CommandId(3) },
+            LINK,
+            None,
+            true,
+            Some("command 3 was not acknowledged"),
+        ),
+        fault(
+            |_| Report::Refused { id: CommandId(4), why: "it is off the grid" },
+            DEVICE,
+            None,
+            false,
+            Some("command 4 was not sent: it is off the grid"),
+        ),
+        fault(|_| Report::LeaseEnded, GONE, None, false, Some("the lease ended")),
+        fault(|_| Report::DroppedLate, DEVICE, None, false, Some("dropped because it was late")),
+        fault(
+            |_| Report::Clamped { asked: milliamps(41), sent: milliamps(40) },
+            (StopReason::LimitViolation, Cause::Defect),
+            None,
+            false,
+            Some("the last barrier cut 41 mA to 40 mA"),
+        ),
+        fault(
+            |_| Report::Unusable { why: "it is another unit".to_owned() },
+            DEVICE,
+            None,
+            false,
+            Some("it is another unit"),
+        ),
+    ]
+}
+
+/// SR-22, SR-24, SR-41, H-12: each fault stops the unit in the same call, ends its step for its own reason, raises its own
+/// alarm, and leaves what is in doubt in doubt.
+#[test]
+fn sr_41_each_fault_of_a_running_unit_stops_it_in_the_same_call() {
+    for Fault { report, reason, cause, channel, doubt, noted } in faults() {
+        let mut bench = Bench::ready(three_steps());
+        bench.arm(1);
+        bench.set(1, milliamps(5));
+        bench.pass(Duration::from_secs(2));
+        let report = report(&bench);
+        let before = bench.said.len();
+        bench.tell(0, report.clone());
+        let said: Vec<&Output> = bench.said[before..].iter().map(|said| &said.output).collect();
+        let stops =
+            said.iter().filter(|output| matches!(output, Output::Stop { device: DeviceId(0), .. })).count();
+        assert_eq!(stops, 1, "{report:?}: one stop of the unit");
+        let raises = said.iter().any(|output| matches!(output, Output::Drive { .. } | Output::Renew { .. }));
+        assert!(!raises, "{report:?}: {said:?}");
+        let snapshot = bench.governor.snapshot(bench.now);
+        assert_eq!(snapshot.steps[0].state, StepState::Ended(reason), "{report:?}");
+        assert_eq!(snapshot.steps[0].uncertain, doubt, "{report:?}");
+        let alarm = Alarm { cause, device: Some(DeviceId(0)), channel };
+        assert!(snapshot.alarms.contains(&alarm), "{report:?}: {:?}", snapshot.alarms);
+        let doubted = Alarm { cause: Cause::Uncertain, device: Some(DeviceId(0)), channel: Some(Channel(0)) };
+        assert_eq!(snapshot.alarms.contains(&doubted), doubt, "{report:?}");
+        let words: Vec<&str> = bench
+            .entries()
+            .filter_map(|(_, entry)| match entry {
+                Entry::Anomaly { what, .. } => Some(what.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(words.len(), usize::from(noted.is_some()), "{report:?}: {words:?}");
+        assert!(noted.is_none_or(|noted| words[0].contains(noted)), "{report:?}: {words:?}");
+        let of_epoch = bench.entries().any(|(_, entry)| matches!(entry, Entry::EpochEnded { .. }));
+        assert_eq!(of_epoch, matches!(report, Report::EpochEnded { .. }), "{report:?}");
+        bench.pass(Duration::from_millis(20));
+        assert!(bench.units[0].output.is_empty(), "{report:?}");
+    }
+}
+
+/// The same of a unit that is not in use: nothing is stopped, no alarm; and an old epoch's end ends nothing.
+#[test]
+fn a_fault_of_a_unit_that_is_not_in_use_is_only_noted() {
+    for Fault { report, noted, .. } in faults() {
+        let mut bench = Bench::ready(three_steps());
+        bench.arm(3);
+        bench.set(3, raw(1_200));
+        bench.pass(Duration::from_secs(2));
+        let (report, before) = (report(&bench), bench.said.len());
+        bench.tell(0, report.clone());
+        let acts = bench.said[before..].iter().any(|said| {
+            matches!(said.output, Output::Stop { .. } | Output::Drive { .. } | Output::Alarm { .. })
+        });
+        assert!(!acts, "{report:?}");
+        let words = bench.entries().filter(|(_, entry)| matches!(entry, Entry::Anomaly { .. })).count();
+        assert_eq!(words, usize::from(noted.is_some()), "{report:?}");
+        assert!(!bench.units[1].output.is_empty(), "the other unit goes on");
+    }
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    let old = bench.epoch(0);
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(Duration::from_millis(50));
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(Duration::from_secs(2));
+    bench.tell(0, Report::EpochEnded { epoch: old, cause: EpochEnd::LeadOff(Channel(0)) });
+    assert!(!bench.units[0].output.is_empty(), "the end of an old epoch ends nothing");
+    bench.tell(0, Report::Ready { epoch: old });
+    assert_eq!(bench.governor.snapshot(bench.now).steps[0].state, StepState::Running);
+    // Nobody has this unit.
+    let before = bench.said.len();
+    bench.tell(7, Report::LeaseEnded);
+    assert_eq!(bench.said.len(), before, "a unit that is not in the plan says nothing");
+}
+
+/// A unit that cannot be driven stays so: it is not armed again, and the refusal says why.
+#[test]
+fn sr_29_a_unit_that_cannot_be_driven_is_not_armed_again() {
+    let mut bench = Bench::ready(three_steps());
+    bench.tell(0, Report::Unusable { why: "it is another unit".to_owned() });
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 1 });
+    let Some(Verdict::Refused(why)) = bench.verdict(request) else { panic!("it was armed") };
+    assert_eq!(why.to_string(), "The unit cannot be driven: it is another unit.");
+}
+
+/// Noise is noted at 1, 2, 4, 8 … answers that were not understood: it is counted and floods no record.
+#[test]
+fn noise_is_counted_and_floods_no_record() {
+    let mut bench = Bench::ready(three_steps());
+    for _ in 0..100 {
+        bench.tell(0, Report::Unintelligible { why: "a checksum is wrong" });
+    }
+    let words: Vec<String> = bench
+        .entries()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Anomaly { what, .. } => Some(what.clone()),
+            _ => None,
+        })
+        .collect();
+    let expected: Vec<String> = [1, 2, 4, 8, 16, 32, 64]
+        .iter()
+        .map(|count| format!("answers that were not understood so far: {count} (a checksum is wrong)"))
+        .collect();
+    assert_eq!(words, expected);
+}
+
+/// SR-24, H-12: own buttons. A start or a raise is stopped, counted and alarmed; a stop ends the step; less is the new value.
+#[test]
+fn sr_24_own_buttons_stop_count_and_alarm() {
+    let running = |plan: fn() -> doseward::model::plan::Plan, to| {
+        let mut bench = Bench::ready(plan());
+        bench.arm(3);
+        bench.set(3, to);
+        bench.pass(Duration::from_secs(8));
+        bench
+    };
+    for (plan, to, raised, lowered) in [
+        (three_steps as fn() -> _, raw(1_800), raw(2_600), raw(1_200)),
+        (two_modes as fn() -> _, level(3), level(4), level(2)),
+    ] {
+        for (button, reason, cause) in [
+            (OwnButton::Stopped, StopReason::StoppedAtDevice, Cause::StoppedAtDevice),
+            (OwnButton::Raised(raised), StopReason::LimitViolation, Cause::RaisedAtDevice),
+        ] {
+            let mut bench = running(plan, to);
+            let before = bench.said.len();
+            bench.own_button(1, button);
+            let stopped = bench.said[before..].iter().any(|said| matches!(said.output, Output::Stop { .. }));
+            assert!(stopped, "{button:?}");
+            let snapshot = bench.governor.snapshot(bench.now);
+            assert_eq!(snapshot.steps[2].state, StepState::Ended(reason), "{button:?}");
+            assert!(snapshot.alarms.iter().any(|alarm| alarm.cause == cause), "{button:?}");
+            assert!(
+                bench
+                    .entries()
+                    .any(|(_, entry)| matches!(entry, Entry::OwnButton { what, .. } if *what == button))
+            );
+        }
+        let mut bench = running(plan, to);
+        bench.own_button(1, OwnButton::Lowered(lowered));
+        let snapshot = bench.governor.snapshot(bench.now);
+        assert_eq!(snapshot.steps[2].state, StepState::Running);
+        assert_eq!((snapshot.steps[2].setpoint, snapshot.steps[2].asked), (lowered, lowered));
+        // More than is in force is not "lowered": nothing rises by it.
+        bench.tell(1, Report::OwnButton(OwnButton::Lowered(to)));
+        bench.pass(Duration::from_secs(5));
+        assert_eq!(bench.governor.snapshot(bench.now).steps[2].setpoint, lowered);
+    }
+    let mut bench = Bench::ready(three_steps());
+    bench.pass(Duration::from_secs(1));
+    bench.own_button(1, OwnButton::Started(raw(1_500)));
+    assert!(
+        bench
+            .said
+            .iter()
+            .rev()
+            .take(20)
+            .any(|said| matches!(said.output, Output::Stop { device: DeviceId(1), .. }))
+    );
+    let snapshot = bench.governor.snapshot(bench.now);
+    assert!(snapshot.alarms.iter().any(|alarm| alarm.cause == Cause::StartedAtDevice));
+    bench.pass(Duration::from_secs(1));
+    bench.close();
+    let booked: u64 = bench
+        .entries()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Dose(dose) => Some(dose.on_us.1),
+            _ => None,
+        })
+        .sum();
+    assert!((1_000_000..5_000_000).contains(&booked), "its own start is counted: {booked} µs");
+}
+
+/// SR-45, H-07: how far the newest stop is: asked, written, proven in so long; no other generation counts, and one second
+/// without a proof is a high alarm until it is proven or stated.
+#[test]
+fn sr_45_a_stop_is_followed_until_it_is_proven() {
+    let stop = |generation, progress| Report::Stop { generation, progress, after: Duration::from_millis(40) };
+    let mut bench = Bench::ready(three_steps());
+    let view = |bench: &Bench| bench.governor.snapshot(bench.now).units[0].stop;
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(Duration::from_secs(2));
+    bench.units[0].deaf = true;
+    bench.act(Act::StopStep { step: 1 });
+    let newest = bench.governor.generation(DeviceId(0));
+    assert_eq!(view(&bench), StopView::Asked);
+    bench.tell(0, stop(Generation(newest.0 - 1), StopProgress::Confirmed));
+    bench.tell(0, stop(Generation(newest.0 + 1), StopProgress::Confirmed));
+    assert_eq!(view(&bench), StopView::Asked, "another stop's proof proves nothing");
+    bench.tell(0, stop(newest, StopProgress::Written));
+    assert_eq!(view(&bench), StopView::Written);
+    bench.pass(Duration::from_millis(998));
+    assert_eq!(view(&bench), StopView::Written);
+    let alarm = Alarm { cause: Cause::StopUnconfirmed, device: Some(DeviceId(0)), channel: None };
+    bench.pass(Duration::from_millis(3));
+    assert_eq!(view(&bench), StopView::Unconfirmed);
+    assert_eq!(bench.governor.snapshot(bench.now).alarms.first(), Some(&alarm), "the highest comes first");
+    assert!(bench.governor.snapshot(bench.now).steps[0].uncertain);
+    bench.tell(0, stop(newest, StopProgress::Written));
+    assert_eq!(view(&bench), StopView::Unconfirmed, "written again is not proven");
+    bench.act(Act::AcknowledgeAlarms);
+    assert!(bench.governor.snapshot(bench.now).alarms.contains(&alarm), "seen is not solved");
+    bench.act(Act::StatedStopped { device: DeviceId(0) });
+    assert_eq!(view(&bench), StopView::Stated);
+    bench.tell(0, stop(newest, StopProgress::Unconfirmed));
+    assert_eq!(view(&bench), StopView::Stated, "stated stands until the unit answers");
+    bench.tell(0, stop(newest, StopProgress::Confirmed));
+    assert_eq!(view(&bench), StopView::Confirmed(Duration::from_millis(40)));
+    bench.tell(0, stop(newest, StopProgress::Unconfirmed));
+    assert_eq!(view(&bench), StopView::Confirmed(Duration::from_millis(40)));
+    bench.act(Act::AcknowledgeAlarms);
+    assert!(!bench.governor.snapshot(bench.now).alarms.contains(&alarm));
+}
