@@ -53,8 +53,7 @@ impl Room {
         let (report, mut reported) = mpsc::channel(8);
         let lane = lanes.subscribe(UNIT).unwrap();
         let before = Before { port: None, script: watch::Sender::new(driver.stop_script().clone()) };
-        let task =
-            DeviceTask::new(UNIT, clock.clone(), (driver, near), lane, (ordered, report), before);
+        let task = DeviceTask::new(UNIT, clock.clone(), (driver, near), lane, (ordered, report), before);
         let task = tokio::spawn(task.run());
         let reports = Arc::new(Mutex::new(Vec::new()));
         let (kept, at) = (Arc::clone(&reports), clock.clone());
