@@ -137,6 +137,8 @@ pub enum ForGuard {
     },
     /// Sign of life.
     Beat,
+    /// The session is over: no sign of life follows. What is not released is the guard's when the daemon has ended.
+    Leaving,
 }
 
 /// Answer to a request.

@@ -534,6 +534,7 @@ impl Governor {
 
     /// Closes every open dose at its upper end: the session is over.
     pub(super) fn close(&mut self, now: Mono, out: &mut Vec<Output>) {
+        out.push(Output::Guard(ForGuard::Leaving));
         for device in self.devices() {
             let live = self.unit(device).is_some_and(|unit| unit.ready || unit.preparing);
             if live {

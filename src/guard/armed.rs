@@ -26,6 +26,8 @@ const FREEZE_BOUNDS: (Duration, Duration) = (Duration::from_millis(250), Duratio
 const LEASE_GRACE: Duration = Duration::from_millis(100);
 /// A signal was passed on: the daemon has this long to stop its units (design 3.10).
 const SIGNAL_WITHIN: Duration = Duration::from_secs(2);
+/// The daemon said that it ends: it seals its record and lets its links go within this time.
+const LEAVE_WITHIN: Duration = Duration::from_secs(10);
 /// STOP ALL was passed on: the daemon has this long to order it.
 const STOP_WITHIN: Duration = Duration::from_millis(250);
 /// When this process itself was kept from running by more than this, the daemon was too.
@@ -101,6 +103,8 @@ pub struct Watch {
     /// STOP ALL was passed on; the units that have not been ordered to zero since.
     stop_asked: Option<(Mono, Vec<u8>)>,
     signalled: Option<Mono>,
+    /// It said that it ends.
+    leaving: Option<Mono>,
     /// This process was late: the daemon is heard once more until then.
     mercy: Option<Mono>,
 }
@@ -114,6 +118,7 @@ impl Watch {
             heard: now,
             stop_asked: None,
             signalled: None,
+            leaving: None,
             mercy: None,
         }
     }
@@ -127,6 +132,7 @@ impl Watch {
                 let (least, most) = FREEZE_BOUNDS;
                 self.freeze = Duration::from_millis(*freeze_ms).clamp(least, most);
             }
+            Said::Leaving => self.leaving = Some(now),
             Said::Port { .. } | Said::Beat | Said::Sealed { .. } => {}
             Said::Hold { device, .. } => {
                 self.units.entry(*device).or_insert(State::Held);
@@ -211,7 +217,11 @@ impl Watch {
     /// Returns what lapses first.
     fn due(&self) -> Option<(Mono, Why)> {
         let live = !self.to_stop().is_empty();
-        let silent = live.then(|| (self.heard.saturating_add(self.freeze), Why::Silent));
+        let silent_from = match self.leaving {
+            Some(leaving) => leaving.saturating_add(LEAVE_WITHIN),
+            None => self.heard.saturating_add(self.freeze),
+        };
+        let silent = live.then_some((silent_from, Why::Silent));
         let leases = self.units.values().filter_map(|state| match state {
             State::Armed(Some(until)) => Some((until.saturating_add(LEASE_GRACE), Why::LeaseRanOut)),
             State::Armed(None) | State::Held | State::Stopping => None,
@@ -299,6 +309,16 @@ mod tests {
             bench.hear(Said::Armed { device: 0 });
             assert_eq!(bench.pass(ms(10_000)), Some((ms(due), Why::Silent)), "{set}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_says_it_ends_gives_no_more_signs_and_is_given_ten_seconds() {
+        let mut bench = Bench::new();
+        bench.hear(Said::Armed { device: 0 });
+        bench.hear(Said::Stopping { device: 0 });
+        bench.hear(Said::Leaving);
+        assert_eq!(bench.pass(ms(30_000)), Some((ms(10_000), Why::Silent)));
+        assert_eq!(bench.watch.to_stop(), [0]);
     }
 
     #[test]

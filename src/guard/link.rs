@@ -81,6 +81,8 @@ pub enum Said {
     },
     /// Sign of life.
     Beat,
+    /// The session is over: no sign of life follows, the daemon ends.
+    Leaving,
     /// The session is sealed.
     Sealed {
         /// The record's last hash: keep it.

@@ -476,7 +476,8 @@ impl Guard<'_> {
             | Said::Lease { .. }
             | Said::Stopping { .. }
             | Said::Released { proven: false, .. }
-            | Said::Beat => {}
+            | Said::Beat
+            | Said::Leaving => {}
         }
     }
 
@@ -582,9 +583,9 @@ impl Guard<'_> {
         let (journal, given_up) = scene.end();
         self.journal = Some(journal);
         for unit in given_up {
-            say(&format!(
-                "{unit}: its stop was never proven. See that it stands still before anyone touches it."
-            ));
+            let by_hand =
+                self.units.values().find(|it| it.label == unit).map_or("", |it| it.by_hand.as_str());
+            say(&format!("{unit}: its stop was never proven. {by_hand}"));
         }
     }
 

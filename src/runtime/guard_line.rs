@@ -174,7 +174,8 @@ impl GuardLine for Trusted {
             | ForGuard::Lease { .. }
             | ForGuard::Stopping { .. }
             | ForGuard::Released { .. }
-            | ForGuard::Beat => None,
+            | ForGuard::Beat
+            | ForGuard::Leaving => None,
         }
     }
 
@@ -199,6 +200,7 @@ impl GuardLine for Process {
             ForGuard::Stopping { device } => Said::Stopping { device: device.0 },
             ForGuard::Released { device, proven } => Said::Released { device: device.0, proven },
             ForGuard::Beat => Said::Beat,
+            ForGuard::Leaving => Said::Leaving,
         };
         self.say(&said);
         None

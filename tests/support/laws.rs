@@ -510,6 +510,7 @@ fn read_guard(belief: &mut Belief, reached: &mut Reached, at: Mono, told: ForGua
         ForGuard::Released { device, .. } => {
             belief.watched.remove(&device.0);
         }
+        ForGuard::Leaving => {}
         ForGuard::Beat => {
             let silent = belief.beat.replace(at).map_or(Duration::ZERO, |last| at.since(last));
             assert!(
