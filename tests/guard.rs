@@ -192,6 +192,15 @@ fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) -> Resul
     Ok(())
 }
 
+/// Waits until both units give output; else says what the session has said.
+fn both_on(session: &mut Running, truth: &Path) -> Result<(), String> {
+    let on = until("output of both units", Duration::from_secs(50), || {
+        let truth = Truth::read(truth);
+        UNITS.iter().all(|unit| truth.is_on(unit))
+    });
+    on.map_err(|why| format!("{why}:\n{}", session.so_far()))
+}
+
 /// Runs one session with both units on, does it, and judges everything that is left.
 fn trial(act: Act, number: u32) -> Trial {
     let mut trial = Trial { act, first: vec![None; 2], taken_over: false, wrong: Vec::new() };
@@ -232,10 +241,7 @@ impl Trial {
         session.hears("2 steps.");
         let daemon = session.daemon();
         let guard = session.parent.id();
-        until("output of both units", Duration::from_secs(30), || {
-            let truth = Truth::read(&truth);
-            UNITS.iter().all(|unit| truth.is_on(unit))
-        })?;
+        both_on(&mut session, &truth)?;
         if matches!(self.act, Act::FreezeStuck(_)) {
             let began = Truth::read(&truth).given.first().map_or(0, |given| given.at);
             until("the stuck write", Duration::from_secs(20), || now_us() >= began + 12_050_000)?;
@@ -454,11 +460,7 @@ fn stop_from_a_shell_works_also_while_the_daemon_hangs() {
             text(&truth),
         ]);
         session.hears("2 steps.");
-        until("output of both units", Duration::from_secs(30), || {
-            let truth = Truth::read(&truth);
-            UNITS.iter().all(|unit| truth.is_on(unit))
-        })
-        .unwrap();
+        both_on(&mut session, &truth).unwrap();
         let status = doseward(&["status", "--data", text(&given)]);
         assert!(printed(&status).contains("Gun 1: armed"), "{}", printed(&status));
         let daemon = session.daemon();

@@ -10,6 +10,7 @@ const LIVES: u8 = 2;
 const STOPS: u8 = 2;
 const FREEZES: u8 = 2;
 const STARTS: u8 = 3;
+const LAPSES: u8 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Process {
@@ -40,6 +41,7 @@ struct World {
     stops: u8,
     freezes: u8,
     starts: u8,
+    lapses: u8,
     /// What must never be.
     on_after_guard: bool,
     on_past_stop: bool,
@@ -90,6 +92,7 @@ impl World {
             stops: 0,
             freezes: 0,
             starts: 0,
+            lapses: 0,
             on_after_guard: false,
             on_past_stop: false,
             reset_early: false,
@@ -153,7 +156,7 @@ impl Model for Protocol {
             if world.latched {
                 steps.extend((1..=world.posted).map(Step::Reset));
             }
-            if world.armed && !world.lapsed {
+            if world.armed && !world.lapsed && world.lapses < LAPSES {
                 steps.push(Step::Lapse);
             }
             if world.on_queued || world.seen < world.posted {
@@ -207,6 +210,7 @@ impl Model for Protocol {
                 world.latched &= !accepted;
             }
             Step::Lapse => {
+                world.lapses += 1;
                 // A hold is a stop of the unit: it goes by the stop lane.
                 (world.lapsed, world.armed, world.posted) = (true, false, world.posted + 1);
             }
@@ -226,8 +230,8 @@ impl Model for Protocol {
             Step::GuardTakesOver => world.take_over(*self),
             Step::Restart => {
                 let (life, guard_stopped) = (world.life + 1, world.guard_stopped);
-                let (output, stops, freezes, starts) =
-                    (world.output, world.stops, world.freezes, world.starts);
+                let (output, stops, freezes) = (world.output, world.stops, world.freezes);
+                let (starts, lapses) = (world.starts, world.lapses);
                 world = World {
                     life,
                     guard_stopped,
@@ -235,6 +239,7 @@ impl Model for Protocol {
                     stops,
                     freezes,
                     starts,
+                    lapses,
                     // A unit that is found hears a stop before anything else.
                     posted: 1,
                     on_after_guard: world.on_after_guard,

@@ -78,6 +78,14 @@ impl Running {
         }
     }
 
+    /// Returns what it has said so far.
+    pub fn so_far(&mut self) -> String {
+        let lines: Vec<(u64, String)> = self.lines.try_iter().collect();
+        self.heard_at.extend(lines.iter().map(|(at, _)| at));
+        self.heard.extend(lines.into_iter().map(|(_, line)| line));
+        self.heard.join("\n")
+    }
+
     /// Waits for its end and returns its exit code, what it printed and everything it said.
     pub fn over(mut self) -> (Option<i32>, String, String) {
         let status = self.parent.wait().unwrap();
