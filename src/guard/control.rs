@@ -3,7 +3,7 @@
 //! One line in (`stop` or `status`), lines for a person out, the last one `end` and an exit code. It belongs to the
 //! guard, so that a stop never depends on the daemon.
 //!
-//! Invariants: a request is at most [`REQUEST_MAX`] bytes and one second; at most [`TALKS_MAX`] talks at a time; nothing
+//! Invariants: a request is at most `REQUEST_MAX` bytes and one second; at most `TALKS_MAX` talks at a time; nothing
 //! here can do more than stop and tell; the socket is 0600, or 0660 for the group of a directory that the clinic names.
 
 use std::collections::BTreeSet;

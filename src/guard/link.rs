@@ -3,7 +3,7 @@
 //! The daemon's end is its standard input. Its end of file is the end of the other process.
 //!
 //! Invariants: sending never waits (a full line is an error); a message that cannot be read is an error, never a guess;
-//! nothing in a message is longer than [`MESSAGE_MAX`].
+//! nothing in a message is longer than `MESSAGE_MAX`.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
