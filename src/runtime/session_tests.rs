@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_util::FutureExt as _;
 
 use super::*;
+use crate::alarm::Cause;
 use crate::governor::{Act, Settings, Version};
 use crate::model::capability::{Capability, IntensityRange, PulseGrid, RateBasis, Telemetry};
 use crate::model::command::Channel;
@@ -178,6 +179,27 @@ async fn stop_all_reaches_every_unit_while_one_is_stuck_and_the_record_refuses()
     bench.session.stop_all(StopReason::EmergencyStop);
     pass(1).await;
     assert_eq!(bench.stops(1), before + 1);
+}
+
+/// SR-34: the machine slept; on return every unit is stopped before anything else, and people are told.
+#[tokio::test(start_paused = true)]
+async fn sr_34_after_a_sleep_every_unit_is_stopped_first() {
+    let bench = bench(2, true, false);
+    pass(1_000).await;
+    let before: Vec<usize> = (0..2).map(|unit| bench.wires[unit].lock().unwrap().written.len()).collect();
+    let causes = |bench: &Bench| -> Vec<Cause> {
+        bench.session.snapshots().borrow().alarms.iter().map(|alarm| alarm.cause).collect()
+    };
+    pass(1_000).await;
+    assert!(!causes(&bench).contains(&Cause::Suspended), "nothing happened");
+    bench.clock.sleep(Duration::from_secs(600));
+    // The next wake-up is at most one snapshot away.
+    pass(150).await;
+    for (unit, before) in before.into_iter().enumerate() {
+        let written = bench.wires[unit].lock().unwrap().written.clone();
+        assert_eq!(written.get(before).map(|(_, bytes)| bytes.as_slice()), Some(STOP), "unit {unit}");
+    }
+    assert!(causes(&bench).contains(&Cause::Suspended));
 }
 
 #[tokio::test(start_paused = true)]
