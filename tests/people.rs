@@ -1032,6 +1032,15 @@ fn sr_36_an_alarm_is_seen_and_silent_but_never_cleared_while_true() {
     bench.pass(ms(200));
     assert_eq!(shown(&bench).sounding.priority, Some(Priority::Medium), "at most 120 s");
 
+    // A pause ends when an output is no more at proven zero.
+    let mut bench = Bench::ready(three_steps());
+    bench.input(Input::AlarmOutput(AlarmOutput::Failing));
+    bench.act(Act::AcknowledgeAlarms);
+    assert_eq!(shown(&bench).sounding.priority, None);
+    bench.input(Input::AlarmOutput(AlarmOutput::Heard));
+    bench.arm(1);
+    assert_eq!(shown(&bench).sounding.priority, Some(Priority::Medium), "sounds in the middle of its pause");
+
     // The same thing again is heard again, in the middle of the pause.
     let mut bench = Bench::ready(three_steps());
     lead_off_again(&mut bench);
