@@ -117,7 +117,9 @@ pub(super) fn judge(
     advise(table, protocol, &placed, duration, gathered);
     let start_at_device = raw.start_at_device.as_ref().is_some_and(|at| at.value);
     let force_max = raw.force_max.as_ref().map(|at| at.value);
-    raw.judge_hand(&fitted.unit.capability);
+    if protocol.modality == Modality::Percussion {
+        raw.judge_hand(&fitted.unit.capability);
+    }
     Some(Step {
         number,
         protocol: protocol.id.clone(),
