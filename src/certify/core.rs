@@ -112,6 +112,7 @@ pub(super) struct World<'a> {
     inbox: VecDeque<Input>,
     busy: bool,
     out: Vec<Output>,
+    driver_out: Vec<DriverOutput>,
     log: Option<Vec<String>>,
     /// Lines of the truth file, when one is wanted.
     truth: Option<String>,
@@ -181,6 +182,7 @@ impl<'a> World<'a> {
             inbox: VecDeque::new(),
             busy: false,
             out: Vec::new(),
+            driver_out: Vec::new(),
             log: options.verbose.then(Vec::new),
             truth: options.record_in.as_ref().map(|_| String::new()),
             digest: 0xcbf2_9ce4_8422_2325,
@@ -508,6 +510,7 @@ impl<'a> World<'a> {
     }
 
     fn notice_states(&mut self) {
+        // Nothing is kept where nothing has changed.
         let mut entered = Vec::new();
         for (at, (state, known)) in self.governor.states().zip(&mut self.states).enumerate() {
             let state = inputs::state(state);
@@ -645,7 +648,7 @@ impl<'a> World<'a> {
     }
 
     fn driver(&mut self, at: usize, input: DriverInput<'_>) {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.driver_out);
         let Some(unit) = self.units.get_mut(at) else {
             return;
         };
@@ -653,15 +656,15 @@ impl<'a> World<'a> {
         unit.driver_due = unit.driver.deadline();
         // Packets are with the writer before anybody hears a report.
         let device = DeviceId(u8::try_from(at).unwrap_or(0));
-        let mut reports = Vec::new();
-        for output in out {
+        for output in out.drain(..) {
             match output {
                 DriverOutput::Send(packet) => self.send(at, &packet),
-                DriverOutput::Report(report) => reports.push(report),
+                DriverOutput::Report(report) => self.inbox.push_back(Input::Report { device, report }),
             }
         }
-        for report in reports {
-            self.input(Input::Report { device, report });
+        self.driver_out = out;
+        if !self.busy && !self.stalled && !self.inbox.is_empty() {
+            self.drain();
         }
     }
 
@@ -799,8 +802,14 @@ impl<'a> World<'a> {
             }
         } else {
             self.device(at, SimInput::Disconnected, false);
-            self.driver(at, DriverInput::Disconnected);
-            self.input(Input::Link { device, up });
+            // The governor hears of the loss before or after what the driver makes of it.
+            if self.link_random.chance(500) {
+                self.input(Input::Link { device, up });
+                self.driver(at, DriverInput::Disconnected);
+            } else {
+                self.driver(at, DriverInput::Disconnected);
+                self.input(Input::Link { device, up });
+            }
         }
     }
 

@@ -121,7 +121,7 @@ pub fn daemon_session(kit: &Kit, seed: u64, options: &Options) -> Result<Course,
 }
 
 /// Every how many seeds a session is run twice, to see that it goes the same way (law 8).
-const TWICE_EVERY: u64 = 16;
+const TWICE_EVERY: u64 = 32;
 
 /// Runs a session, and again when its seed is one of those; a course that differs breaks law 8.
 fn judged(kit: &Kit, seed: u64, options: &Options) -> Result<Course, String> {

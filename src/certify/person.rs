@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::plans::CLIENT;
 use crate::governor::{Act, Resolution, Snapshot, StepState, StepView, StopView};
 use crate::model::command::{DeviceId, Generation, Intensity};
+use crate::model::limit::LimitOwner;
 use crate::model::plan::ClientCode;
 use crate::model::session::{Actor, Discomfort, StopReason};
 use crate::sim::Seeded;
@@ -191,6 +192,11 @@ impl Person {
 
     fn while_running(&mut self, step: &StepView) -> Gesture {
         let number = step.number;
+        // Who felt too much is asked for more all the same.
+        if step.owner == LimitOwner::Comfort && self.random.chance(500) {
+            let more = step.allowed.with_magnitude(step.allowed.magnitude().saturating_add(500));
+            return Gesture::Ask(Act::Set { step: number, intensity: more, reason: Some("more".to_owned()) });
+        }
         Gesture::Ask(match self.random.below(60) {
             0..=19 => return self.set(step),
             20..=22 => {
@@ -198,9 +204,9 @@ impl Person {
                 let Some(score) = Discomfort::new(score) else { return Gesture::Look };
                 Act::Comfort { step: number, score }
             }
-            23 => Act::TooMuch { step: number },
-            24 => Act::ClientLess { step: number },
-            25..=30 => Act::OperatorLimit { step: number, limit: self.own_limit(step) },
+            23 | 24 => Act::TooMuch { step: number },
+            25 | 26 => Act::ClientLess { step: number },
+            27..=30 => Act::OperatorLimit { step: number, limit: self.own_limit(step) },
             31 => Act::Hold { step: number },
             32 => Act::StopStep { step: number },
             33 => Act::Finish { step: number },

@@ -11,6 +11,8 @@ use crate::model::limit::LimitOwner;
 const NAMED_MAX: usize = 20;
 /// From so many seeds on the coverage that is asked for is judged.
 const COVERAGE_FROM: u64 = 1_000;
+/// Pairs of input and state that are shown, least hit first.
+const LEAST_SHOWN: usize = 6;
 /// Every input in every state at least so often.
 const CELL_MIN: u64 = 100;
 
@@ -173,9 +175,10 @@ impl Statement {
             "               {met} inputs; {enough} of {} pairs of input and state at least {CELL_MIN} times",
             cells.len()
         )?;
-        if let Some((count, kind, state)) = cells.first() {
-            writeln!(page, "               least hit: `{kind}` met `{state}` {count} times")?;
-        }
+        let rare = cells.iter().take(LEAST_SHOWN);
+        let rare: Vec<String> =
+            rare.map(|(count, kind, state)| format!("{kind} when {state} {count}")).collect();
+        writeln!(page, "               least hit: {}", rare.join(", "))?;
         Ok(())
     }
 

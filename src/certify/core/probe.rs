@@ -151,16 +151,15 @@ impl World<'_> {
             1..=15 | 51 | 54 | 55 => self.give_request(kind, &planned),
             16 => self.input(Input::Stop { by: actor(), reason: StopReason::EmergencyStop }),
             17..=37 | 52 | 53 => self.give_report(kind, &planned),
-            38 | 39 => {
+            // A link that comes up anew without having been seen to go.
+            38 => self.link(usize::from(planned.device.0), true),
+            39 => {
                 let unit = usize::from(planned.device.0);
+                self.input(Input::Link { device: planned.device, up: false });
                 if self.units.get(unit).is_some_and(|unit| unit.up) {
                     self.link(unit, false);
                 }
-                if kind == 38 {
-                    self.link(unit, true);
-                } else {
-                    self.later(Duration::from_millis(700), Event::LinkUp(unit));
-                }
+                self.later(Duration::from_millis(700), Event::LinkUp(unit));
             }
             40 => self.input(Input::Heartbeat { issued: self.now }),
             41 => self.input(Input::Unseen),
