@@ -54,16 +54,14 @@ impl Act {
         }
     }
 
-    /// Whether the guard must take over. A freeze of 0.3 s may be over before 400 ms of silence are; a daemon that
-    /// panics may end before its units have proven their stop.
+    /// Whether the guard must take over. A freeze of 0.3 s may be over before 400 ms of silence are.
     fn taken_over(self) -> Option<bool> {
         match self {
             Self::Daemon("SIGKILL", _) => Some(true),
             Self::Freeze(span) | Self::FreezeStuck(span) => {
                 (span > Duration::from_millis(500)).then_some(true)
             }
-            Self::Panic => None,
-            Self::Daemon(..) | Self::GuardKilled | Self::BothKilled => Some(false),
+            Self::Daemon(..) | Self::Panic | Self::GuardKilled | Self::BothKilled => Some(false),
         }
     }
 }

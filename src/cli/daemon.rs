@@ -5,10 +5,12 @@
 //! record; a record that cannot be written touches no device.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use crate::alarm::Cause;
@@ -42,7 +44,7 @@ use crate::runtime::guard_line::{Guarding, Handed, Inherited};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
 use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
-use crate::runtime::{Builder, Parts, Supervisor, shutdown};
+use crate::runtime::{Builder, Ended, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
@@ -290,7 +292,7 @@ impl Daemon {
             locked: begun.locked,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
-        shutdown::stop_on_panic(handle.lanes().clone());
+        shutdown::stop_on_panic(handle.clone());
         Ok((handle, supervisor, guard))
     }
 
@@ -336,29 +338,41 @@ impl Daemon {
         &self,
         loaded: &Loaded,
         clock: Clock,
-        session: (SessionHandle, Supervisor),
+        (session, supervisor): (SessionHandle, Supervisor),
         guard: watch::Receiver<bool>,
     ) -> Outcome {
-        let ended_by = match shutdown::watch(session.0.clone(), guard) {
+        let ended_by = match shutdown::watch(session.clone(), guard) {
             Ok(ended_by) => ended_by,
             Err(error) => {
                 say(&format!("The signals could not be taken over: {error}."));
-                session.0.close(true, crate::model::session::StopReason::OtherText);
+                session.close(true, crate::model::session::StopReason::OtherText);
                 watch::channel(None).1
             }
         };
-        let (operator, repaints) = match self.operator(loaded, &session.0) {
+        let (operator, repaints) = match self.operator(loaded, &session) {
             Ok(operator) => operator,
             Err(error) => {
                 say(&format!("There is no controlling terminal ({error}): run it with --unattended."));
-                session.0.close(true, crate::model::session::StopReason::OtherText);
+                session.close(true, crate::model::session::StopReason::OtherText);
                 (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
             }
         };
-        let operated = tokio::select! {
-            biased;
-            never = panic_when_asked() => match never {},
-            operated = operate(session, &loaded.plan, clock, operator, repaints) => operated,
+        // The units' tasks and the record outlive a defect of the screen: they stop and seal in order.
+        let mut supervised = tokio::spawn(supervisor.run());
+        let operated = AssertUnwindSafe(async {
+            tokio::select! {
+                biased;
+                never = panic_when_asked() => match never {},
+                operated = operate((session, &mut supervised), &loaded.plan, clock, operator, repaints) => operated,
+            }
+        });
+        let operated = match operated.catch_unwind().await {
+            Ok(operated) => operated,
+            Err(_) => {
+                let mut ended = Ended::of(supervised.await);
+                ended.faults.push("a defect of doseward ended the screen".to_owned());
+                Operated { ended, incomplete: None }
+            }
         };
         let signal = *ended_by.borrow();
         conclude(&loaded.plan, &operated, signal)

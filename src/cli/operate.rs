@@ -7,12 +7,12 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
 
 use crate::cli::autopilot::{Autopilot, Next};
 use crate::cli::keys::{self, Asked, Keyboard};
@@ -24,8 +24,8 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::protocol::Modality;
 use crate::model::session::StopReason;
+use crate::runtime::Ended;
 use crate::runtime::handle::{Event, SessionHandle, Unanswered};
-use crate::runtime::{Ended, Supervisor};
 use crate::units::Mono;
 
 /// The live line is painted this often.
@@ -114,7 +114,7 @@ enum Wake {
 
 /// Operates until the session has ended.
 pub(crate) async fn operate(
-    (session, supervisor): (SessionHandle, Supervisor),
+    (session, supervised): (SessionHandle, &mut JoinHandle<Ended>),
     plan: &Plan,
     clock: Clock,
     mut operator: Operator,
@@ -144,7 +144,6 @@ pub(crate) async fn operate(
         turned: None,
     };
     screen.greet(&operator);
-    let mut ended = pin!(supervisor.run());
     let mut paint = tokio::time::interval(PAINT_EVERY);
     paint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -157,7 +156,7 @@ pub(crate) async fn operate(
                 Err(broadcast::error::RecvError::Closed) => Wake::Missed(0),
             },
             Some((act, answer)) = screen.asking.next() => Wake::Answer(act, answer),
-            end = &mut ended => Wake::Ended(end),
+            end = &mut *supervised => Wake::Ended(Ended::of(end)),
             _ = paint.tick() => Wake::Paint,
         };
         let snapshot = snapshots.borrow_and_update().clone();

@@ -32,7 +32,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::alarm::Cause;
 use crate::clock::Clock;
@@ -98,6 +98,18 @@ pub struct Ended {
     pub unproven: Vec<DeviceId>,
     /// The system bus died: this process will not get another, a new one will.
     pub bus_dead: bool,
+}
+
+impl Ended {
+    /// Returns what a supervisor that ran as a task of its own came to.
+    pub fn of(joined: Result<Self, JoinError>) -> Self {
+        joined.unwrap_or_else(|_| Self {
+            session: None,
+            faults: vec!["a defect of doseward ended the part that watches over the others".to_owned()],
+            unproven: Vec::new(),
+            bus_dead: false,
+        })
+    }
 }
 
 /// Why a session could not begin.
@@ -289,7 +301,7 @@ impl Supervisor {
         }
     }
 
-    fn joined(&self, joined: Result<TaskEnd, tokio::task::JoinError>, ended: &mut Ended) {
+    fn joined(&self, joined: Result<TaskEnd, JoinError>, ended: &mut Ended) {
         match joined {
             Ok(TaskEnd::Session(end)) => {
                 if self.handle.close.borrow().is_none() {
