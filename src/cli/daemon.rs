@@ -44,7 +44,7 @@ use crate::runtime::guard_line::{Guarding, Handed, Inherited};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
 use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
-use crate::runtime::{Builder, Ended, Parts, Supervisor, shutdown};
+use crate::runtime::{Builder, Parts, Supervisor, shutdown};
 
 /// The wall clock may be this far behind the newest entry of the record (design 4).
 const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
@@ -357,8 +357,7 @@ impl Daemon {
                 (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
             }
         };
-        // The units' tasks and the record outlive a defect of the screen: they stop and seal in order.
-        let mut supervised = tokio::spawn(supervisor.run());
+        let mut supervised = supervisor.start();
         let operated = AssertUnwindSafe(async {
             tokio::select! {
                 biased;
@@ -369,7 +368,7 @@ impl Daemon {
         let operated = match operated.catch_unwind().await {
             Ok(operated) => operated,
             Err(_) => {
-                let mut ended = Ended::of(supervised.await);
+                let mut ended = supervised.ended().await;
                 ended.faults.push("a defect of doseward ended the screen".to_owned());
                 Operated { ended, incomplete: None }
             }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, mpsc};
-use tokio::task::JoinHandle;
 
 use crate::cli::autopilot::{Autopilot, Next};
 use crate::cli::keys::{self, Asked, Keyboard};
@@ -24,8 +23,8 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::protocol::Modality;
 use crate::model::session::StopReason;
-use crate::runtime::Ended;
 use crate::runtime::handle::{Event, SessionHandle, Unanswered};
+use crate::runtime::{Ended, Supervised};
 use crate::units::Mono;
 
 /// The live line is painted this often.
@@ -114,7 +113,7 @@ enum Wake {
 
 /// Operates until the session has ended.
 pub(crate) async fn operate(
-    (session, supervised): (SessionHandle, &mut JoinHandle<Ended>),
+    (session, supervised): (SessionHandle, &mut Supervised),
     plan: &Plan,
     clock: Clock,
     mut operator: Operator,
@@ -156,7 +155,7 @@ pub(crate) async fn operate(
                 Err(broadcast::error::RecvError::Closed) => Wake::Missed(0),
             },
             Some((act, answer)) = screen.asking.next() => Wake::Answer(act, answer),
-            end = &mut *supervised => Wake::Ended(Ended::of(end)),
+            end = supervised.ended() => Wake::Ended(end),
             _ = paint.tick() => Wake::Paint,
         };
         let snapshot = snapshots.borrow_and_update().clone();

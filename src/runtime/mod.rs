@@ -32,7 +32,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::alarm::Cause;
 use crate::clock::Clock;
@@ -100,10 +100,19 @@ pub struct Ended {
     pub bus_dead: bool,
 }
 
-impl Ended {
-    /// Returns what a supervisor that ran as a task of its own came to.
-    pub fn of(joined: Result<Self, JoinError>) -> Self {
-        joined.unwrap_or_else(|_| Self {
+/// A supervisor that runs as a task of its own: the units' tasks and the record outlive a defect of who waits for it.
+#[derive(Debug)]
+pub struct Supervised(Option<JoinHandle<Ended>>);
+
+impl Supervised {
+    /// Waits until every task has ended. Cancel-safe; only the first end is told.
+    pub async fn ended(&mut self) -> Ended {
+        let joined = match &mut self.0 {
+            Some(task) => task.await.ok(),
+            None => None,
+        };
+        self.0 = None;
+        joined.unwrap_or_else(|| Ended {
             session: None,
             faults: vec!["a defect of doseward ended the part that watches over the others".to_owned()],
             unproven: Vec::new(),
@@ -267,6 +276,11 @@ impl Builder {
 }
 
 impl Supervisor {
+    /// Lets it run as a task of its own.
+    pub fn start(self) -> Supervised {
+        Supervised(Some(tokio::spawn(self.run())))
+    }
+
     /// Runs until every task has ended. A task that ends unasked stops every unit and closes the session.
     pub async fn run(mut self) -> Ended {
         let mut ended = Ended { session: None, faults: Vec::new(), unproven: Vec::new(), bus_dead: false };
@@ -301,7 +315,7 @@ impl Supervisor {
         }
     }
 
-    fn joined(&self, joined: Result<TaskEnd, JoinError>, ended: &mut Ended) {
+    fn joined(&self, joined: Result<TaskEnd, tokio::task::JoinError>, ended: &mut Ended) {
         match joined {
             Ok(TaskEnd::Session(end)) => {
                 if self.handle.close.borrow().is_none() {
