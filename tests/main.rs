@@ -38,5 +38,6 @@ mod reports;
 mod simulation;
 mod support;
 mod timers;
+mod trace;
 mod wire;
 mod world_events;

@@ -14,8 +14,9 @@ use doseward::model::command::{Channel, Command, DeviceId, Intensity};
 use doseward::model::plan::{ClientCode, Plan};
 use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
 use doseward::model::session::{Actor, Discomfort, StopReason};
-use doseward::sim::Seeded;
 use doseward::units::{Mono, RawForce, RawSpeed};
+use proptest::prelude::RngExt as _;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use crate::support::bench::{Bench, actor};
 use crate::support::laws::check_log;
@@ -154,13 +155,13 @@ fn sr_02_nothing_fuzzed_reaches_a_unit_while_latched() {
     let mut bench = tens();
     bench.stop_all();
     bench.pass(ms(100));
-    let mut random = Seeded::new(2);
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     for _ in 0..10_000 {
-        let step = 1 + u8::try_from(random.below(3)).unwrap();
-        let magnitude = u32::try_from(random.below(40_000)).unwrap();
+        let step = random.random_range(1..=3);
+        let magnitude = random.random_range(0..40_000);
         let intensity =
             if step == 3 { raw(u16::try_from(magnitude / 10).unwrap()) } else { microamps(magnitude) };
-        let act = match random.below(6) {
+        let act = match random.random_range(0..6) {
             0 => Act::Arm { step },
             1 | 2 => Act::Set { step, intensity, reason: Some("fuzz".to_owned()) },
             3 => Act::Resume { step },
@@ -172,8 +173,8 @@ fn sr_02_nothing_fuzzed_reaches_a_unit_while_latched() {
         assert!(
             !drove.clone().any(|said| matches!(said.output, Output::Drive { .. } | Output::Renew { .. }))
         );
-        if random.below(50) == 0 {
-            bench.pass(ms(random.below(300)));
+        if random.random_range(0..50) == 0 {
+            bench.pass(ms(random.random_range(0..300)));
         }
     }
     let generation = shown(&bench).latched.expect("latched all the while");
@@ -206,16 +207,12 @@ fn sr_02_the_clients_stop_stops_everything_and_latches() {
 #[test]
 fn sr_27_who_does_not_command_raises_nothing() {
     let mut bench = tens();
-    let mut random = Seeded::new(27);
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     for number in 0..10_000 {
-        let step = 1 + u8::try_from(random.below(3)).unwrap();
-        let act = match random.below(7) {
+        let step = random.random_range(1..=3);
+        let act = match random.random_range(0..7) {
             0 => Act::Arm { step },
-            1 => Act::Set {
-                step,
-                intensity: milliamps(u32::try_from(random.below(40)).unwrap()),
-                reason: None,
-            },
+            1 => Act::Set { step, intensity: milliamps(random.random_range(0..40)), reason: None },
             2 => Act::Resume { step },
             3 => Act::OperatorLimit { step, limit: None },
             4 => Act::AcknowledgeAlarms,
