@@ -309,14 +309,16 @@ impl Bench {
     }
 
     async fn ask(&self, act: Act) {
+        let mut refused = None;
         for _ in 0..100 {
             let seen = self.handle.snapshots().borrow().version;
             match self.handle.request(act.clone(), seen).await.unwrap() {
                 Verdict::Granted { .. } => return,
-                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+                other => refused = Some(other),
             }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("{act:?} is never granted: {:#?}", self.handle.snapshots().borrow());
+        panic!("{act:?} is never granted: {refused:?}: {:#?}", self.handle.snapshots().borrow());
     }
 
     /// Brings every unit to output.
@@ -337,7 +339,8 @@ impl Bench {
             let intensity = Intensity::Current(Milliamps::from_microamps(500));
             self.ask(Act::Set { step, intensity, reason: None }).await;
         }
-        self.until("all give output", |s| s.steps.iter().all(|step| !step.setpoint.is_zero())).await;
+        let gives = |intensity: Option<Intensity>| intensity.is_some_and(|it| !it.is_zero());
+        self.until("all give output", |s| s.steps.iter().all(|step| gives(step.delivered))).await;
     }
 
     /// Sends one message and returns how long each transport's stop took, slowest last.
