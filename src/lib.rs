@@ -57,6 +57,7 @@
 //! 4. [`report`] writes the session note from the record and nothing else.
 
 pub mod clock;
+pub mod console;
 pub mod model;
 pub mod units;
 

@@ -50,7 +50,8 @@ const TABLE: &[(&str, Use, &[&str])] = &[
     // touches the world
     ("transport", Only(&["units", "model"]), &[]),
     ("rig", Only(&["units", "model", "sim", "transport", "clock"]), &[]),
-    ("guard", Only(&["units", "model", "clock"]), &["btleplug"]),
+    ("console", Only(&[]), &["serde", "tokio", "std::fs", "std::net"]),
+    ("guard", Only(&["units", "model", "clock", "console"]), &["btleplug"]),
     // runs
     (
         "runtime",
@@ -124,7 +125,7 @@ const BANNED: &[(&str, &[&str], &[&str], &str)] = &[
             "thread::Builder",
             "thread::scope",
         ],
-        &["src/runtime", "src/rig", "src/web"],
+        &["src/runtime", "src/rig", "src/web", "src/console.rs"],
         "only the shells start tasks",
     ),
     (

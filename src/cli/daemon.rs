@@ -369,7 +369,7 @@ impl Daemon {
             Ok(operated) => operated,
             Err(_) => {
                 let mut ended = supervised.ended().await;
-                ended.faults.push("a defect of doseward ended the screen".to_owned());
+                ended.faults.push("A defect of doseward ended the screen".to_owned());
                 Operated { ended, incomplete: None }
             }
         };
@@ -392,7 +392,6 @@ impl Daemon {
             );
         }
         let keyboard = Keyboard::take()?;
-        keyboard.restore_on_panic()?;
         let keys = keyboard.listen(session.clone())?;
         Ok((Operator::Person { keyboard, keys }, repaints))
     }

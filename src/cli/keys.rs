@@ -66,20 +66,6 @@ impl Keyboard {
         Ok(Self { tty, before })
     }
 
-    /// Restores the terminal also when the process panics and never unwinds this.
-    ///
-    /// # Errors
-    /// No second handle of the terminal.
-    pub(crate) fn restore_on_panic(&self) -> io::Result<()> {
-        let (tty, modes) = (self.tty.try_clone()?, self.before.clone());
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            tcsetattr(&tty, OptionalActions::Now, &modes).unwrap_or_default();
-            before(panic);
-        }));
-        Ok(())
-    }
-
     /// Starts the thread that reads keys.
     ///
     /// # Errors
@@ -89,7 +75,13 @@ impl Keyboard {
         let (keys, pressed) = mpsc::channel(KEYS_MAX);
         runtime::on_thread("keys", move || {
             let mut byte = [0u8; 1];
-            while let Ok(1) = tty.read(&mut byte) {
+            loop {
+                match tty.read(&mut byte) {
+                    Ok(1) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    // Without keys nobody can lower or stop from here: nothing is kept up for this screen.
+                    Ok(_) | Err(_) => return session.unseen(),
+                }
                 let [key] = byte;
                 let key = char::from(key);
                 match stop(key) {

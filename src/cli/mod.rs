@@ -9,6 +9,7 @@ mod check;
 mod control;
 mod daemon;
 mod elsewhere;
+mod guard;
 mod keys;
 mod operate;
 mod prompt;
@@ -46,6 +47,9 @@ enum Verb {
     Status(control::Status),
     /// Run simulated units by themselves and print where they are
     Sim(sim::Sim),
+    /// The parent of the part that drives the units; `run` becomes it
+    #[command(hide = true)]
+    Guard(guard::Guard),
     /// The part that drives the units; started by `run`
     #[command(hide = true)]
     Daemon(daemon::Daemon),
@@ -89,6 +93,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Verb::Stop(stop) => stop.run(),
         Verb::Status(status) => status.run(),
         Verb::Sim(sim) => sim.run(),
+        Verb::Guard(guard) => guard.run(),
         Verb::Daemon(daemon) => daemon.run(),
     };
     ExitCode::from(outcome.code())
@@ -140,7 +145,7 @@ pub(crate) fn data_dir(given: Option<PathBuf>, rehearsal: bool) -> Result<PathBu
 pub(crate) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DOSEWARD_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| crate::console::Stderr);
     // A second call in one process keeps the first one's.
     subscriber.try_init().unwrap_or_default();
 }

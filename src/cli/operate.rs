@@ -98,12 +98,15 @@ struct Screen<'a> {
     left: Vec<u8>,
     /// The step that a person has turned to by `o`, beside the one that is due.
     turned: Option<u8>,
+    /// The keyboard is gone.
+    keyless: bool,
 }
 
 type Asking = std::pin::Pin<Box<dyn Future<Output = (Act, Result<Verdict, Unanswered>)> + Send>>;
 
 enum Wake {
     Key(char),
+    Keyless,
     Event(Event),
     Missed(u64),
     Answer(Act, Result<Verdict, Unanswered>),
@@ -141,6 +144,7 @@ pub(crate) async fn operate(
         closing: false,
         left: Vec::new(),
         turned: None,
+        keyless: false,
     };
     screen.greet(&operator);
     let mut paint = tokio::time::interval(PAINT_EVERY);
@@ -148,7 +152,10 @@ pub(crate) async fn operate(
     loop {
         let wake = tokio::select! {
             biased;
-            key = next_key(&mut operator) => Wake::Key(key),
+            key = next_key(&mut operator), if !screen.keyless => match key {
+                Some(key) => Wake::Key(key),
+                None => Wake::Keyless,
+            },
             event = events.recv() => match event {
                 Ok(event) => Wake::Event(event),
                 Err(broadcast::error::RecvError::Lagged(missed)) => Wake::Missed(missed),
@@ -161,6 +168,7 @@ pub(crate) async fn operate(
         let snapshot = snapshots.borrow_and_update().clone();
         match wake {
             Wake::Key(key) => screen.key(key, &snapshot),
+            Wake::Keyless => screen.keyboard_gone(),
             Wake::Event(Event::Entry { at, entry }) => {
                 if let Some(said) = words::entry(plan, at, &entry) {
                     screen.say(&said);
@@ -180,15 +188,11 @@ pub(crate) async fn operate(
     }
 }
 
-/// Waits for a key; for ever without a keyboard or when it is gone.
-async fn next_key(operator: &mut Operator) -> char {
-    let key = match operator {
+/// Waits for a key; for ever when nobody is there. `None`: the keyboard is gone.
+async fn next_key(operator: &mut Operator) -> Option<char> {
+    match operator {
         Operator::Person { keys, .. } => keys.recv().await,
-        Operator::Unattended(_) => None,
-    };
-    match key {
-        Some(key) => key,
-        None => std::future::pending().await,
+        Operator::Unattended(_) => std::future::pending().await,
     }
 }
 
@@ -476,12 +480,13 @@ impl Screen<'_> {
         let unattended = matches!(operator, Operator::Unattended(_));
         let number =
             if unattended { present_step(snapshot, &self.left, true) } else { self.present(snapshot) };
-        let line = words::live_line(self.plan, snapshot, number);
+        // One row, or the sentences above would scroll away.
+        let width = if self.repaints { columns().saturating_sub(1) } else { usize::MAX };
+        let line = words::live_line(self.plan, snapshot, number, width);
         let painted = if self.repaints {
             self.painted = true;
             let mut out = std::io::stderr().lock();
-            // One row, or the sentences above would scroll away.
-            let row: String = line.chars().take(columns().saturating_sub(1)).collect();
+            let row: String = line.chars().take(width).collect();
             write!(out, "\r\x1b[2K{row}").and_then(|()| out.flush()).is_ok()
         } else {
             self.line(words::change_key(snapshot, number), &line);
@@ -510,6 +515,17 @@ impl Screen<'_> {
                 }
             }
         }
+    }
+
+    /// Without keys nobody can lower or stop from here: this screen keeps nothing up any more.
+    fn keyboard_gone(&mut self) {
+        self.keyless = true;
+        self.last_key = None;
+        self.session.unseen();
+        self.say(
+            "The keyboard of this terminal is gone: every output goes to zero. `doseward stop` in another terminal \
+             stops all.",
+        );
     }
 
     /// Repeats what to do by hand while a unit has not proven its stop. The alarm itself said it the first time.

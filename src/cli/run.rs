@@ -1,4 +1,4 @@
-//! `doseward run`: one session at this terminal. This process becomes the parent of the simulators and the daemon.
+//! `doseward run`: one session at this terminal. This process becomes the guard.
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::elsewhere::Elsewhere;
-use crate::cli::{Outcome, chain, control, data_dir, say, words};
+use crate::cli::guard::{HandedOn, become_guard};
+use crate::cli::{Outcome, control, data_dir, say, words};
 use crate::config::{self, Library};
-use crate::guard::{self, Ended, GuardError, Launch};
 
 /// This version drives simulated units only: no unit has been tried on a bench. A real unit may be driven when one has,
 /// with its results.
@@ -58,13 +58,6 @@ impl Run {
                 return Outcome::BadFile;
             }
         };
-        let program = match std::env::current_exe() {
-            Ok(program) => program,
-            Err(error) => {
-                say(&format!("This program cannot find itself: {error}."));
-                return Outcome::Failed;
-            }
-        };
         let data = match data_dir(self.data.clone(), true) {
             Ok(data) => data,
             Err(why) => {
@@ -73,35 +66,13 @@ impl Run {
             }
         };
         let unattended = self.unattended || !std::io::stdin().is_terminal();
-        let launch = Launch {
-            program,
+        become_guard(HandedOn {
+            control: &control::place(shared.as_deref(), &data, true),
+            attended: !unattended,
             simulators: self.simulators(world.as_ref()),
             daemon: self.daemon(data.clone(), unattended),
-            again: "--again".into(),
-            attended: !unattended,
-            control: control::place(shared.as_deref(), &data, true),
-            data,
-        };
-        match guard::run(&launch) {
-            Ok(Ended::Code(code)) => Outcome::Code(code),
-            // It has been said already.
-            Ok(Ended::Died) => Outcome::Failed,
-            Err(error) => {
-                let untouched = match error {
-                    GuardError::Journal { .. } | GuardError::Control(_) => " No device was touched.",
-                    GuardError::Simulators { .. } | GuardError::Start { .. } => "",
-                };
-                say(&format!("{}.{untouched}", chain(&error)));
-                match error {
-                    // They have said themselves what is wrong with their files.
-                    GuardError::Simulators { code: Some(code), .. } => Outcome::Code(code.max(1)),
-                    GuardError::Simulators { code: None, .. }
-                    | GuardError::Start { .. }
-                    | GuardError::Journal { .. }
-                    | GuardError::Control(_) => Outcome::Failed,
-                }
-            }
-        }
+            data: &data,
+        })
     }
 
     fn simulators(&self, world: Option<&PathBuf>) -> Vec<OsString> {

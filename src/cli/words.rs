@@ -28,69 +28,83 @@ pub(crate) const HELP: &str = "\
 /// An uncertain interval that ends later than this after now has no end that the unit brings about soon by itself.
 const OWN_END: Duration = Duration::from_secs(5);
 
-/// Returns the live line for step `number`.
-pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8) -> String {
-    let mut line = String::new();
-    if let Some(generation) = snapshot.latched {
-        append(&mut line, format_args!("STOPPED (stop {}) | ", generation.0));
+/// Returns the live line for step `number`, at most `columns` wide where that is possible: what matters least goes first.
+pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8, columns: usize) -> String {
+    const BETWEEN: &str = " | ";
+    let mut parts = parts(plan, snapshot, number);
+    loop {
+        let wide: usize = parts.iter().map(|(_, part)| part.chars().count() + BETWEEN.len()).sum();
+        let least = parts.iter().map(|(rank, _)| *rank).max().filter(|rank| *rank > MUST);
+        match least {
+            Some(least) if wide.saturating_sub(BETWEEN.len()) > columns => {
+                // The last of the least.
+                let at = parts.iter().rposition(|(rank, _)| *rank == least);
+                at.map(|at| parts.remove(at));
+            }
+            Some(_) | None => {
+                let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
+                return parts.join(BETWEEN);
+            }
+        }
     }
-    // What must be seen comes first: a narrow terminal cuts the end.
+}
+
+/// Rank of a part of the live line that is always shown.
+const MUST: u8 = 0;
+
+/// Returns the parts of the live line in their order, each with its rank: the higher, the sooner it is left out.
+fn parts(plan: &Plan, snapshot: &Snapshot, number: u8) -> Vec<(u8, String)> {
+    let mut parts = Vec::new();
+    let mut part = |rank: u8, text: String| parts.push((rank, text));
+    if let Some(generation) = snapshot.latched {
+        part(MUST, format!("STOPPED (stop {})", generation.0));
+    }
     for (device, unit) in (0u8..).map(DeviceId).zip(&snapshot.units) {
         if unit.stop == StopView::Unconfirmed {
-            append(&mut line, format_args!("{}: stop NOT confirmed | ", label(plan, device)));
+            part(MUST, format!("{}: stop NOT confirmed", label(plan, device)));
         }
     }
     match snapshot.alarms.len() {
         0 => {}
-        1 => line.push_str("1 alarm | "),
-        count => append(&mut line, format_args!("{count} alarms | ")),
+        1 => part(MUST, "1 alarm".to_owned()),
+        count => part(MUST, format!("{count} alarms")),
+    }
+    if !snapshot.unresolved.is_empty() {
+        part(MUST, format!("{} uncertain: u", snapshot.unresolved.len()));
     }
     if let Some(paused) = snapshot.sounding.paused {
-        append(&mut line, format_args!("sound paused {} s | ", paused.as_secs()));
+        part(6, format!("sound paused {} s", paused.as_secs()));
     }
     let view = snapshot.steps.iter().find(|view| view.number == number);
     let step = plan.steps.iter().find(|step| step.number == number);
     let (Some(view), Some(step)) = (view, step) else {
-        line.push_str("all steps are over");
-        return line;
+        part(MUST, "all steps are over".to_owned());
+        return parts;
     };
-    append(
-        &mut line,
-        format_args!(
-            "{number}/{} {} {} | {} | asked {} allowed {} ({}) {} | left {}",
-            plan.steps.len(),
-            modality(step.modality),
-            step.place,
-            state(view),
-            view.asked,
-            view.allowed,
-            view.owner.word(),
-            delivered(view),
-            clock(view.left),
-        ),
-    );
-    append(&mut line, format_args!("{}", budget(view)));
-    let unit = snapshot.units.get(usize::from(step.device.0));
-    if let Some(unit) = unit {
-        append(&mut line, format_args!(" | {}: {}", label(plan, step.device), unit_state(unit)));
+    part(1, format!("{number}/{} {} {}", plan.steps.len(), modality(step.modality), step.place));
+    part(MUST, state(view));
+    part(2, format!("asked {} allowed {} ({})", view.asked, view.allowed, view.owner.word()));
+    part(MUST, delivered(view));
+    part(MUST, format!("left {}", clock(view.left)));
+    let budget = budget(view);
+    if !budget.is_empty() {
+        part(4, budget);
     }
-    if !snapshot.unresolved.is_empty() {
-        append(&mut line, format_args!(" | {} uncertain: u", snapshot.unresolved.len()));
+    if let Some(unit) = snapshot.units.get(usize::from(step.device.0)) {
+        part(3, format!("{}: {}", label(plan, step.device), unit_state(unit)));
     }
     if view.uncertain {
-        line.push_str(" | known only between two bounds");
+        part(1, "known only between two bounds".to_owned());
     }
-    line
+    parts
 }
 
 /// Returns what is left of the area and the day, and whose limit is the tightest.
 fn budget(view: &StepView) -> String {
-    let mut said = String::new();
-    for (name, left) in [("area", view.area_left), ("day", view.day_left)] {
-        if left != Duration::MAX {
-            append(&mut said, format_args!(", {name} {}", clock(left)));
-        }
-    }
+    let bounded = [("area", view.area_left), ("day", view.day_left)].into_iter();
+    let bounded = bounded.filter(|(_, left)| *left != Duration::MAX);
+    let bounded: Vec<String> = bounded.map(|(name, left)| format!("{name} {}", clock(left))).collect();
+    let mut said = bounded.join(", ");
     if let Some(left) = view.budget {
         append(&mut said, format_args!(" ({})", left.owner.word()));
     }

@@ -47,6 +47,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
 use crate::clock::Clock;
+use crate::console;
 use crate::guard::armed::{State, Watch, Why};
 use crate::guard::ble::{Gatt, Radio};
 use crate::guard::control::{Asked, Control, ControlError};
@@ -66,6 +67,8 @@ const END_WITHIN: Duration = Duration::from_secs(12);
 const KILL_AFTER: Duration = Duration::from_secs(2);
 /// Without a person the attempts to prove a stop end after this; simulated units only.
 const UNATTENDED_WITHIN: Duration = Duration::from_secs(10);
+/// Words that are still unwritten at the end are waited for so long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A take-over looks around this often.
 const TICK: Duration = Duration::from_millis(20);
 /// This many deaths within [`DEATHS_WITHIN`], and the daemon stays down.
@@ -146,6 +149,7 @@ pub fn run(launch: &Launch) -> Result<Ended, GuardError> {
     if let Some(terminal) = terminal {
         terminal.restore();
     }
+    console::flush(LAST_WORDS);
     ended
 }
 
@@ -738,11 +742,9 @@ async fn until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// Says something to the person at the terminal. A terminal that is gone hears nothing, and nothing else happens.
+/// Says something to the person at the terminal. Waits for nobody: stops go on while a terminal is paused.
 fn say(text: &str) {
-    use std::io::Write as _;
-    let mut out = io::stderr().lock();
-    out.write_all(format!("{text}\n").as_bytes()).unwrap_or_default();
+    console::say(format!("{text}\n").as_bytes());
 }
 
 /// Says something that must not be missed: with the terminal's bell.
@@ -807,7 +809,7 @@ impl Terminal {
     }
 
     fn restore(&self) {
-        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Drain, &self.0) {
+        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Now, &self.0) {
             tracing::debug!(%error, "the terminal could not be restored");
         }
     }

@@ -114,7 +114,7 @@ impl Supervised {
         self.0 = None;
         joined.unwrap_or_else(|| Ended {
             session: None,
-            faults: vec!["a defect of doseward ended the part that watches over the others".to_owned()],
+            faults: vec!["A defect of doseward ended the part that watches over the others".to_owned()],
             unproven: Vec::new(),
             bus_dead: false,
         })
@@ -301,14 +301,14 @@ impl Supervisor {
                     // It ends by itself when the session task, which feeds it, is over.
                     if panicked || self.handle.close.borrow().is_none() {
                         let why = if panicked { "was ended by a defect of doseward" } else { "ended" };
-                        self.fault(&mut ended, format!("the record's writer {why}"));
+                        self.fault(&mut ended, format!("The record's writer {why}"));
                     }
                 }
                 Ok(()) = asked.changed(), if give_up.is_none() => {
                     give_up = Some(self.clock.now().saturating_add(CLOSE_WITHIN));
                 }
                 () = late => {
-                    ended.faults.push("a part of doseward did not end in time".to_owned());
+                    ended.faults.push("A part of doseward did not end in time".to_owned());
                     return ended;
                 }
             }
@@ -319,7 +319,7 @@ impl Supervisor {
         match joined {
             Ok(TaskEnd::Session(end)) => {
                 if self.handle.close.borrow().is_none() {
-                    self.fault(ended, "the part that holds the limits ended".to_owned());
+                    self.fault(ended, "The part that holds the limits ended".to_owned());
                 }
                 ended.session = Some(end);
             }
@@ -330,7 +330,7 @@ impl Supervisor {
             Err(error) => {
                 let why =
                     if error.is_panic() { "was ended by a defect of doseward" } else { "was cancelled" };
-                self.fault(ended, format!("a part of doseward {why}"));
+                self.fault(ended, format!("A part of doseward {why}"));
             }
         }
     }
@@ -349,19 +349,19 @@ impl Supervisor {
                     "Unit {unit} cannot be reached: the system bus, which carries Bluetooth, is gone"
                 ))
             }
-            DeviceEnd::Unheard => Some(format!("unit {unit}: nobody took its reports")),
+            DeviceEnd::Unheard => Some(format!("Unit {unit}: nobody took its reports")),
             DeviceEnd::Panicked { proven: true } => Some(format!(
-                "a defect of doseward ended the driver of unit {unit}; the unit has proven its stop"
+                "A defect of doseward ended the driver of unit {unit}; the unit has proven its stop"
             )),
             DeviceEnd::Panicked { proven: false } => {
                 ended.unproven.push(id);
-                Some(format!("a defect of doseward ended the driver of unit {unit}"))
+                Some(format!("A defect of doseward ended the driver of unit {unit}"))
             }
         };
         let asked = self.handle.close.borrow().is_some();
         match fault {
             Some(fault) => self.fault(ended, fault),
-            None if !asked => self.fault(ended, format!("the task of unit {unit} ended")),
+            None if !asked => self.fault(ended, format!("The task of unit {unit} ended")),
             None => {}
         }
     }

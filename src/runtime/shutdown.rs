@@ -95,6 +95,7 @@ pub fn stop_on_panic(session: SessionHandle) {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         if panic.location().is_some_and(|place| is_harmless(place.file())) {
+            tracing::debug!(%panic, "a task of the Bluetooth library ended");
             return;
         }
         session.lanes().emergency();
