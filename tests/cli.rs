@@ -315,7 +315,10 @@ fn a_defect_of_doseward_stops_the_units_and_is_said_plainly() {
         let (code, said, after) = output_after(session, &truth, unit, |_| ());
         println!("{unit}: output ended {} ms after it was seen", after.as_millis());
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("A defect of doseward ended the screen: every unit was told to stop."), "{said}");
+        assert!(
+            said.contains("A defect of doseward ended the screen: every unit was told to stop."),
+            "{said}"
+        );
         assert!(said.contains("The record is sealed."), "{said}");
         // The gun has no time-out of its own and would run on; its step lasts 10 s.
         assert!(after < Duration::from_secs(7), "{unit}: {after:?}: {said}");

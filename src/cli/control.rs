@@ -19,7 +19,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Said when a stop reached nobody.
 const BY_HAND: &str =
-    "Nothing was stopped from here. Lift a gun off and press its button; switch a stimulator off.";
+    "No stop is proven from here. Lift a gun off and press its button; switch a stimulator off.";
 
 /// Stop every unit at once, from any shell; needs no login.
 #[derive(Debug, Args)]
@@ -120,12 +120,17 @@ fn asked(path: &Path, verb: &str) -> std::io::Result<(String, u8)> {
     stream.write_all(format!("{verb}\n").as_bytes())?;
     let mut text = String::new();
     for line in BufReader::new(stream).lines() {
-        let line = line?;
+        let line = line.map_err(unanswered)?;
         if let Some(code) = line.strip_prefix("end ") {
             return Ok((text, code.parse().unwrap_or(1)));
         }
         text += &line;
         text.push('\n');
     }
-    Err(std::io::Error::new(ErrorKind::UnexpectedEof, "the guard process hung up before it answered"))
+    Err(unanswered("it hung up before it answered"))
+}
+
+/// The request was written: it may act yet.
+fn unanswered(why: impl std::fmt::Display) -> std::io::Error {
+    std::io::Error::other(format!("handed to the guard process, which has not said that it was done ({why})"))
 }

@@ -456,11 +456,18 @@ impl Screen<'_> {
             // A sign of presence asks for nothing, so there is nothing to say about it.
             _ if *act == Act::Present => None,
             Ok(Verdict::Refused(Refusal::NotProven { device })) if operator.is_person() => {
-                self.named = Some(*device);
-                Some(format!(
-                    "{} has not proven that it stopped. Stop it by hand, see that it stopped, then press v.",
-                    words::label(self.plan, *device)
-                ))
+                let label = words::label(self.plan, *device);
+                let stop = snapshot.units.get(usize::from(device.0)).map(|unit| unit.stop);
+                if matches!(stop, Some(StopView::Asked | StopView::Written)) {
+                    Some(format!(
+                        "{label} was told to stop just now. Its proof is due within a second; press again then."
+                    ))
+                } else {
+                    self.named = Some(*device);
+                    Some(format!(
+                        "{label} has not proven that it stopped. Stop it by hand, see that it stopped, then press v."
+                    ))
+                }
             }
             Ok(verdict) => words::verdict(self.plan, verdict),
             Err(unanswered) => Some(unanswered.to_string()),

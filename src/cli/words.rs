@@ -234,7 +234,7 @@ pub(crate) fn by_hand(plan: &Plan, device: DeviceId) -> String {
 
 /// Returns what the guard process did for a session that it took over.
 pub(crate) fn guard_act(act: &GuardAct) -> String {
-    let mut text = format!("While no part of doseward drove the units: {}", act.said);
+    let mut text = format!("The guard process had to act: {}", act.said);
     for unit in &act.units {
         let since = |at: u64| at.saturating_sub(act.at_us) / 1000;
         let stop = match (unit.first_stop_us, unit.confirmed_us) {
@@ -353,8 +353,9 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
             if to.is_zero() { "zero".to_owned() } else { format!("now {to}") }
         ),
         Entry::Lease { alive } => {
-            let known = if *alive { "there; nothing rises by itself" } else { "away" };
-            format!("The controlling screen is {known}.")
+            let known =
+                if *alive { "watched; nothing rises by itself" } else { "not watched: outputs go to zero" };
+            format!("This screen is {known}.")
         }
         Entry::Anomaly { device, what } => format!("{}: {what}.", label(plan, *device)),
         // The asker hears the verdict; battery is on the live line.
@@ -424,7 +425,7 @@ fn epoch_ended(unit: &str, cause: EpochEnd) -> Option<String> {
         EpochEnd::Disconnected => "its link is gone".to_owned(),
         EpochEnd::LeaseEnded => "nobody allowed it to go on".to_owned(),
     };
-    Some(format!("{unit}: {why}. It starts again from zero, by a person."))
+    Some(format!("{unit}: {why}. Nothing starts again by itself; a person starts it, from zero."))
 }
 
 fn own_button(unit: &str, what: OwnButton) -> String {

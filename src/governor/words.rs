@@ -126,7 +126,7 @@ impl Interlock {
     pub const fn words(self) -> &'static str {
         match self {
             Self::OperatorPresent => "nobody is at the controls; touch the screen",
-            Self::LinkFresh => "the unit has not answered lately; wait for it, or check it",
+            Self::LinkFresh => "the unit does not answer; see that it is on and near, and try again",
             Self::RecordDurable => "the record is not being saved; check the disk of the box",
             Self::ContactOk => "an electrode has lost contact; check the pads",
             Self::ClockSane => "the clock of the box is behind its record; the clinic lead must confirm it",

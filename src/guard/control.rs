@@ -6,7 +6,7 @@
 //! Invariants: a request is at most `REQUEST_MAX` bytes and one second; at most `TALKS_MAX` talks at a time; nothing
 //! here can do more than stop and tell; the socket is 0600, or 0660 for the group of a directory that the clinic names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
 use rustix::fs::Mode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,8 +27,8 @@ use crate::units::Mono;
 const REQUEST_MAX: usize = 64;
 /// Longest wait for a request, and for an answer to be taken.
 const TALK_WITHIN: Duration = Duration::from_secs(1);
-/// Talks at a time; more wait outside.
-const TALKS_MAX: usize = 8;
+/// Requests that are waited for at a time. One more, and the oldest is hung up on: who says nothing keeps no stop out.
+const HEARD_MAX: usize = 16;
 /// A stop that is not proven by then is answered so. Longer than the second that a proof may take.
 const PROOF_WITHIN: Duration = Duration::from_millis(1500);
 
@@ -80,6 +81,8 @@ pub(super) struct Control {
     listener: UnixListener,
     path: PathBuf,
     talks: FuturesUnordered<Talk>,
+    /// Ends a wait for a request; newest last.
+    hearing: VecDeque<AbortHandle>,
     waiting: Vec<Waiting>,
 }
 
@@ -121,23 +124,38 @@ impl Control {
         if place.shared {
             share(&path).map_err(refused)?;
         }
-        Ok(Self { listener, path, talks: FuturesUnordered::new(), waiting: Vec::new() })
+        Ok(Self {
+            listener,
+            path,
+            talks: FuturesUnordered::new(),
+            hearing: VecDeque::new(),
+            waiting: Vec::new(),
+        })
     }
 
     /// Waits for the next thing that is asked. Cancel-safe.
     pub(super) async fn next(&mut self) -> Asked {
         loop {
-            let room = self.talks.len() < TALKS_MAX;
             let talks = !self.talks.is_empty();
             tokio::select! {
                 biased;
                 Some(asked) = self.talks.next(), if talks => if let Some(asked) = asked {
                     return asked;
                 },
-                Ok((stream, _)) = self.listener.accept(), if room => {
-                    self.talks.push(Box::pin(async move { timeout(TALK_WITHIN, hear(stream)).await.ok().flatten() }));
-                }
+                Ok((stream, _)) = self.listener.accept() => self.hear(stream),
             }
+        }
+    }
+
+    fn hear(&mut self, stream: UnixStream) {
+        let (heard, end) = abortable(timeout(TALK_WITHIN, hear(stream)));
+        self.talks.push(Box::pin(async move { heard.await.ok()?.ok().flatten() }));
+        self.hearing.push_back(end);
+        if self.hearing.len() > HEARD_MAX
+            && let Some(oldest) = self.hearing.pop_front()
+        {
+            // Ending one that is over does nothing.
+            oldest.abort();
         }
     }
 
@@ -284,6 +302,23 @@ mod tests {
             text,
             "Unit 1: stopped, proven after 23 ms.\nUnit 0: THE STOP IS NOT PROVEN. Lift it off.\nend 1\n"
         );
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_keeps_no_stop_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place { path: dir.path().join("control.sock"), shared: false };
+        let mut control = Control::open(&place).unwrap();
+        let mut silent = Vec::new();
+        for _ in 0..5 * HEARD_MAX {
+            silent.push(UnixStream::connect(&place.path).await.unwrap());
+        }
+        let mut stops = UnixStream::connect(&place.path).await.unwrap();
+        stops.write_all(b"stop\n").await.unwrap();
+        // Before the first silent one has run into its limit.
+        let asked = timeout(TALK_WITHIN / 2, control.next()).await;
+        assert!(matches!(asked, Ok(Asked::Stop(_))));
+        drop(silent);
     }
 
     #[tokio::test]

@@ -267,7 +267,7 @@ impl Guard<'_> {
             if deaths.len() >= DEATHS_MAX {
                 let count = deaths.len();
                 say(&format!(
-                    "It has died {count} times within a minute: it stays down. Every unit was stopped. The record is \
+                    "It has died {count} times within a minute: it stays down, and nothing is driven. The record is \
                      completed at the next start."
                 ));
                 return Ok(ended);
