@@ -269,6 +269,21 @@ fn sr_21_every_way_to_say_less_lowers_at_once_and_locks() {
     }
 }
 
+/// SR-21: the quarter is of what the unit has acknowledged; a rise on its way was perhaps never felt.
+#[test]
+fn sr_21_the_quarter_is_of_what_was_acknowledged() {
+    let mut bench = tens();
+    bench.set(1, microamps(10_500));
+    bench.pass(ms(500));
+    bench.answer_after = ms(250);
+    bench.set(1, milliamps(12));
+    bench.pass(ms(150));
+    assert!(shown(&bench).steps[0].setpoint.magnitude() >= 11_000, "a rise is on its way");
+    bench.act(Act::TooMuch { step: 1 });
+    assert_eq!(shown(&bench).steps[0].setpoint, microamps(7_500), "three quarters of 10.5 mA, on the grid");
+    check_log(&bench);
+}
+
 /// SR-21: the envelope of a program is lowered, so that the next ON phase comes to three quarters.
 #[test]
 fn sr_21_discomfort_lowers_the_envelope_of_a_program() {

@@ -491,6 +491,9 @@ impl Governor {
         };
         let device = step.device;
         let level = if run.program.is_some() { run.envelope } else { run.setpoint };
+        // What was told to the unit and is not acknowledged was perhaps never felt: the quarter is of what was.
+        let felt = run.ledger.settled_intensity().filter(|_| run.setpoint.magnitude() >= level.magnitude());
+        let level = felt.filter(|felt| felt.magnitude() < level.magnitude()).unwrap_or(level);
         let three_quarters = u64::from(level.magnitude()).saturating_mul(3).checked_div(4).unwrap_or(0);
         let eased = level.with_magnitude(u32::try_from(three_quarters).unwrap_or(0));
         let eased = limits::floor_to_grid(eased, &capability.intensity);

@@ -276,13 +276,15 @@ impl World<'_> {
     )]
     fn device_fault(&mut self, fault: Fault, at: usize, lasts: Duration) {
         let gun = self.units.get(at).is_some_and(|unit| unit.family.radio());
+        // What a hand starts at a gun that says nothing of it is in nobody's record.
+        let told = self.made.plan.devices.get(at).is_some_and(|device| device.capability.reports_own_button);
         let few = u8::try_from(1 + self.fault_random.below(4)).unwrap_or(1);
         let channel = u8::try_from(self.fault_random.below(2)).unwrap_or(0);
         let number = self.fault_random.below(1_600);
         let event = match fault {
             Fault::Wedge => SimEvent::Wedged(true),
             Fault::Reboot => SimEvent::Reboot,
-            Fault::ButtonStart if gun => SimEvent::ButtonStart,
+            Fault::ButtonStart if gun && told => SimEvent::ButtonStart,
             Fault::ButtonStop if gun => SimEvent::ButtonStop,
             Fault::ButtonSpeed if gun => {
                 SimEvent::ButtonSpeed(u16::try_from(1_000 + number).unwrap_or(1_000))
@@ -295,6 +297,7 @@ impl World<'_> {
             Fault::CorruptReplies => SimEvent::CorruptReplies(few),
             Fault::DuplicateReplies => SimEvent::DuplicateReplies(few),
             Fault::SlowReplies => SimEvent::DelayReplies(Duration::from_millis(number / 4)),
+            // Also a start that nobody could be told of.
             _ => SimEvent::Battery(u8::try_from(5 + number / 20).unwrap_or(50)),
         };
         if matches!(event, SimEvent::ButtonStart | SimEvent::ButtonStop | SimEvent::ButtonSpeed(_)) {

@@ -22,13 +22,16 @@ use crate::sim::Seeded;
 use crate::units::RawForce;
 
 /// Goals of a session.
-const GOALS: u64 = 72;
+const GOALS: u64 = 120;
 /// Goals that are given in one visit of a state.
 const AT_ONCE: usize = 4;
 
 const ARMING: usize = 1;
+const RUNNING: usize = 3;
 const FINISHING: usize = 5;
+const TICK: usize = 0;
 const UNUSABLE: usize = 37;
+const CLOSE: usize = 47;
 const LOCKED_OUT: usize = 50;
 
 /// The goals that are left.
@@ -47,21 +50,22 @@ impl Probes {
     pub(super) fn new(seed: u64) -> Self {
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
+        let kinds: Vec<usize> =
+            (0..KINDS.len()).filter(|kind| ![TICK, CLOSE, UNUSABLE].contains(kind)).collect();
         for _ in 0..GOALS {
-            let kind = usize::try_from(random.below(56)).unwrap_or(0);
-            // One unit in two sessions is found unusable: it stays so.
-            if kind != UNUSABLE
-                && kind != LOCKED_OUT
+            if let Some(kind) = pick(&kinds, &mut random).and_then(|at| kinds.get(at))
                 && let Some(at) = pick(&goals, &mut random)
                 && let Some(list) = goals.get_mut(at)
             {
-                list.push(kind);
+                list.push(*kind);
             }
         }
+        // One unit of a session is found unusable, and stays so.
         if let Some(at) = pick(&goals, &mut random)
             && let Some(list) = goals.get_mut(at)
         {
-            list.insert(0, if random.chance(500) { UNUSABLE } else { LOCKED_OUT });
+            let early = random.below(u64::try_from(list.len()).unwrap_or(0));
+            list.insert(usize::try_from(early).unwrap_or(0), UNUSABLE);
         }
         let closing = usize::try_from(random.below(7)).unwrap_or(0);
         Self { random, goals, epochs: BTreeMap::new(), closing }
@@ -150,7 +154,7 @@ impl World<'_> {
         match kind {
             1..=15 | 51 | 54 | 55 => self.give_request(kind, &planned),
             16 => self.input(Input::Stop { by: actor(), reason: StopReason::EmergencyStop }),
-            17..=37 | 52 | 53 => self.give_report(kind, &planned),
+            17..=37 | 52 | 53 | 56 => self.give_report(kind, &planned),
             // A link that comes up anew without having been seen to go.
             38 => self.link(usize::from(planned.device.0), true),
             39 => {
@@ -190,7 +194,7 @@ impl World<'_> {
             LOCKED_OUT => self.input(Input::LockedOut {
                 device: planned.device,
                 cause: Cause::LinkLost,
-                left: Duration::from_secs(60),
+                left: Duration::from_secs(20),
             }),
             _ => {}
         }
@@ -219,9 +223,14 @@ impl World<'_> {
             11 => Act::OperatorLimit { step, limit: Some(some.with_magnitude(up(some, level))) },
             12 => Act::Reset { generation: Generation(self.probes.random.below(4)) },
             13 => {
-                // Nobody says so of a unit that gives output.
+                // Nobody says so of a unit that was told to stop and gives output.
                 let gives = self.oracle.gives(usize::from(planned.device.0));
-                if gives { Act::Present } else { Act::StatedStopped { device: planned.device } }
+                let driven = self.states.get(usize::from(step).saturating_sub(1));
+                if gives && !driven.is_some_and(|state| [RUNNING, FINISHING].contains(state)) {
+                    Act::Present
+                } else {
+                    Act::StatedStopped { device: planned.device }
+                }
             }
             14 => Act::AcknowledgeAlarms,
             51 => Act::ClientLess { step },
@@ -285,6 +294,7 @@ impl World<'_> {
             52 => Report::Force(RawForce::from_raw(10)),
             // In the state in which it is already.
             53 if settled => Report::OwnButton(OwnButton::Changed(given)),
+            56 => Report::StopLearnt { frame: "a probe".to_owned() },
             37 => Report::Unusable { why: "a probe found it unusable".to_owned() },
             _ => return None,
         })
