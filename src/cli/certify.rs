@@ -10,7 +10,7 @@ use crate::clock::{self, Clock};
 #[derive(Debug, Args)]
 pub(crate) struct Certify {
     /// Sessions to run, one per seed
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first seed
     #[arg(long, default_value_t = 1, value_name = "SEED")]

@@ -141,10 +141,12 @@ pub(crate) fn data_dir(given: Option<PathBuf>, rehearsal: bool) -> Result<PathBu
     }
 }
 
-/// Lets `tracing` speak to standard error; `DOSEWARD_LOG` sets what.
+/// Lets `tracing` speak to standard error; `DOSEWARD_LOG` sets what. A person at the terminal reads alarms and sentences.
 pub(crate) fn log_to_stderr() {
+    use std::io::IsTerminal as _;
+    let least = if std::io::stderr().is_terminal() { "off" } else { "error" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("DOSEWARD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(least));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| crate::console::Stderr);
     // A second call in one process keeps the first one's.
     subscriber.try_init().unwrap_or_default();
