@@ -792,6 +792,7 @@ impl<'a> World<'a> {
         if up {
             let generation = self.governor.generation(device);
             self.device(at, SimInput::Connected, false);
+            self.oracle.connected(at);
             self.input(Input::Link { device, up });
             self.driver(at, DriverInput::Connected { generation });
             let read =

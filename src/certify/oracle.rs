@@ -104,6 +104,8 @@ struct Step {
     /// Seconds with output before the present bout, and its begin.
     used: f64,
     on_since: Option<Mono>,
+    /// It has ended; its bout does when its output does.
+    over: bool,
     wish: Option<Wish>,
 }
 
@@ -312,6 +314,13 @@ impl Oracle {
         }
     }
 
+    /// A link is there at this moment, whether or not the part that decides knows it yet: nothing was said on it.
+    pub(crate) fn connected(&mut self, at: usize) {
+        if let Some(unit) = self.units.get_mut(at) {
+            unit.silent = true;
+        }
+    }
+
     fn forget_wishes(&mut self) {
         for step in &mut self.steps {
             step.wish = None;
@@ -324,7 +333,7 @@ impl Oracle {
             self.fault(at, now);
         }
         if let Some(unit) = self.units.get_mut(at) {
-            (unit.silent, unit.up, unit.held) = (up, up, false);
+            (unit.up, unit.held) = (up, false);
             (unit.armed, unit.ready, unit.stop_asked) = (false, false, None);
         }
     }
@@ -464,6 +473,9 @@ impl Oracle {
             return;
         };
         let (unit, channel) = (usize::from(planned.device.0), usize::from(planned.channel.0));
+        if let Some(step) = self.steps.get_mut(at) {
+            step.over = false;
+        }
         if let Some(unit) = self.units.get_mut(unit) {
             unit.armed = true;
             if let Some(output) = unit.outputs.get_mut(channel) {
@@ -496,6 +508,7 @@ impl Oracle {
         if let Some(step) = self.steps.get_mut(at) {
             step.wish = None;
             step.intents.clear();
+            step.over = true;
         }
         let level = self.output(at).map_or(0, Output::level);
         if level == 0 {
@@ -613,6 +626,9 @@ impl Oracle {
         };
         if level < before {
             output.lower(now, level);
+            if level == 0 && self.steps.get(step).is_some_and(|step| step.over) {
+                self.end_bout(now, step);
+            }
             return;
         }
         self.judge_rise(now, (at, channel), step, level);
@@ -631,7 +647,7 @@ impl Oracle {
         self.tally.rises += 1;
         if let Some(step) = self.steps.get_mut(step) {
             if step.on_since.is_none() {
-                step.on_since = Some(now);
+                (step.on_since, step.over) = (Some(now), false);
                 self.sessions
                     .iter_mut()
                     .filter(|known| Some(known.modality) == modality)

@@ -41,12 +41,12 @@ impl Governor {
             OwnButton::Started(at) if self.start_by_hand(now, device, at, out) => {}
             OwnButton::Changed(to) if self.change_by_hand(device, to) => {}
             OwnButton::Started(at) => {
-                self.uncommanded(now, device, at, out);
+                self.moved_by_hand(now, device, at, out);
                 self.zero_unit(now, device, None, After::End(StopReason::StartedAtDevice), out);
                 self.alarm(now, Cause::StartedAtDevice, Some(device), None, out);
             }
             OwnButton::Raised(at) | OwnButton::Changed(at) => {
-                self.uncommanded(now, device, at, out);
+                self.moved_by_hand(now, device, at, out);
                 self.zero_unit(now, device, None, After::End(StopReason::LimitViolation), out);
                 self.alarm(now, Cause::RaisedAtDevice, Some(device), None, out);
             }
@@ -68,6 +68,14 @@ impl Governor {
             self.book(index, now, out, |ledger, closed| ledger.lowered_at_device(now, value, closed));
         }
         self.bump();
+    }
+
+    /// Books what a hand started or raised. The motor is still on its way up, so what it said is not where it went: up to
+    /// its full scale counts until it has stopped.
+    fn moved_by_hand(&mut self, now: Mono, device: DeviceId, at: Intensity, out: &mut Vec<Output>) {
+        let most = self.capability(device).map(|capability| limits::full_scale(&capability.intensity));
+        let most = most.filter(|most| most.magnitude() > at.magnitude()).unwrap_or(at);
+        self.uncommanded(now, device, most, out);
     }
 
     /// Books output that nobody commanded, at the step that used the unit last, else at its first.

@@ -39,6 +39,8 @@ pub(crate) const START_MIN: Duration = Duration::from_secs(1);
 const FINISH_EVERY: Duration = Duration::from_millis(100);
 /// Outputs come down when the record has not been healthy for this long (design 4: within 5 s).
 const RECORD_PATIENCE: Duration = Duration::from_secs(4);
+/// Output is kept up to this long before a time budget ends; its ordinary end is at [`FINISH_MARGIN`].
+const BUDGET_MARGIN: Duration = Duration::from_millis(150);
 /// Answer to "are you there" within this.
 const PRESENCE_ANSWER: Duration = Duration::from_secs(30);
 /// A late call catches up at most this many phases of a cycle.
@@ -515,6 +517,7 @@ impl Governor {
 
     fn tick_renewal(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
         let lease = self.common.lease_until;
+        let budget = self.budget_ends(now, device);
         let Some(unit) = self.unit_mut(device) else {
             return;
         };
@@ -524,12 +527,23 @@ impl Governor {
         let Some(lease) = lease.filter(|lease| *lease > now) else {
             return;
         };
-        let until = now.saturating_add(RENEW_FOR).min(lease);
+        let until = now.saturating_add(RENEW_FOR).min(lease).min(budget);
         unit.renew_at = Some(now.saturating_add(RENEW_EVERY));
         unit.driven_until = unit.driven_until.max(until);
         // The guard first: output never outlives what it knows.
         out.push(Output::Guard(ForGuard::Lease { device, until }));
         out.push(Output::Renew { device, until });
+    }
+
+    /// Returns until when a unit's output may be kept up by its time budgets: after the ordinary end of its tightest step,
+    /// before the limit. A governor that stalls must not carry a step over it.
+    fn budget_ends(&self, now: Mono, device: DeviceId) -> Mono {
+        let gives = |index: &usize| self.runs.get(*index).is_some_and(|run| !run.setpoint.is_zero());
+        let steps = self.steps_of(device).into_iter().filter(gives);
+        let left = steps.filter_map(|index| self.left(index, now)).map(|left| left.time).min();
+        left.map_or(now.saturating_add(RENEW_FOR), |left| {
+            now.saturating_add(left.saturating_sub(BUDGET_MARGIN))
+        })
     }
 
     /// Closes every open dose at its upper end: the session is over.
