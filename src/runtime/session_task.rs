@@ -337,8 +337,8 @@ impl Shell {
                 self.events.send(Event::Entry { at, entry: Arc::clone(&entry) }).unwrap_or_default();
                 self.record.append(self.stamp(at), seq, entry, now);
             }
-            Output::Progress(dose) => self.record.progress(dose),
-            Output::ProgressDone { device, channel } => self.record.progress_done(device, channel),
+            Output::Progress(dose) => self.record.progress(dose, now),
+            Output::ProgressDone { device, channel } => self.record.progress_done(device, channel, now),
             Output::Verdict { request, verdict } => {
                 if let Some(answer) = self.pending.remove(&request) {
                     answer_with(answer, verdict);
