@@ -486,6 +486,27 @@ fn stop_from_a_shell_works_also_while_the_daemon_hangs() {
     }
 }
 
+/// SR-42: a unit that has proven nothing since its link came up is not at rest, and a take-over stops it.
+#[test]
+fn sr_42_a_unit_that_never_proved_its_first_stop_is_named_and_stopped_by_the_guard() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, world) = (room.path().join("data"), room.path().join("world.toml"));
+    let wedged = std::fs::read_to_string(data("worlds/gun-wedged.toml")).unwrap();
+    std::fs::write(&world, wedged.replace("\"5 s\"", "\"0 s\"")).unwrap();
+    let plan = data("plans/stimulator-first.toml");
+    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
+    let mut session = Running::start(&arguments);
+    session.hears("Gun 1: connected.");
+    let status = || printed(&doseward(&["status", "--data", text(&given)]));
+    until("the gun's name", Duration::from_secs(10), || status().contains("Gun 1: ")).unwrap();
+    assert!(status().contains("Gun 1: stopping; not proven yet."), "{}", status());
+    send(session.daemon(), Signal::KILL);
+    let (code, _, said) = session.over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("The guard process stops every unit in use."), "{said}");
+    assert!(said.contains("Gun 1: its stop was never proven. "), "{said}");
+}
+
 /// Three deaths within a minute: it stays down, says so, and nothing runs.
 #[test]
 fn after_three_deaths_within_a_minute_it_stays_down() {

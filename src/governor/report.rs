@@ -321,6 +321,7 @@ impl Governor {
         }
         if up && self.common.guard {
             out.push(Output::Guard(ForGuard::Hold { device }));
+            self.say_stopping(now, device, out);
         }
         if !up && self.in_use(device) {
             self.link_lost(now, device, out);
