@@ -162,6 +162,7 @@ async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bou
         clock_sane: true,
         voice: Voice::log(),
         locked: Vec::new(),
+        latched: false,
     };
     let (session, supervisor) = builder.start(parts).unwrap();
     let _tasks = (supervisor.start(), tokio::spawn(play(Arc::clone(&unit), end, clock.clone())));

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings, limits};
 use crate::guard;
+use crate::guard::armed::Why;
 use crate::guard::journal::{Stopped, TakeOver};
 use crate::guard::link::Way;
 use crate::model::budget::Spent;
@@ -90,6 +91,8 @@ struct Begun {
     newest: Option<jiff::Timestamp>,
     /// Units that an earlier session locked.
     locked: Vec<(DeviceId, Cause, Duration)>,
+    /// STOP ALL was asked of the daemon before this one, and nobody has reset it.
+    latched: bool,
 }
 
 impl Daemon {
@@ -175,8 +178,12 @@ impl Daemon {
         });
         let stamp = Stamp { mono: clock.now(), wall };
         let acts = guard_acts(&self.data);
+        let mut latched = false;
         for session in journal.recover_with(stamp, &acts)? {
-            if let Some(act) = acts.iter().find(|act| act.session == session) {
+            let act = acts.iter().find(|act| act.session == session);
+            let unanswered = act.is_some_and(|act| act.why == Why::StopUnanswered.code());
+            latched |= self.again && (unanswered || journal.reader()?.latched(&session)?);
+            if let Some(act) = act {
                 say(&words::guard_act(act));
             }
             say(&format!(
@@ -198,7 +205,12 @@ impl Daemon {
         journal.begin(&head, stamp)?;
         journal.commit()?;
         let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
-        Ok(Begun { journal, session, clock_sane, spent, newest, locked })
+        if latched {
+            say(
+                "STOP ALL was asked before. It stays until you reset it: R, when every unit has proven its stop.",
+            );
+        }
+        Ok(Begun { journal, session, clock_sane, spent, newest, locked, latched })
     }
 
     /// Returns what the client already got: by the record, and as declared.
@@ -290,6 +302,7 @@ impl Daemon {
             clock_sane: begun.clock_sane,
             voice,
             locked: begun.locked,
+            latched: begun.latched,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.clone());
@@ -345,7 +358,7 @@ impl Daemon {
             Ok(ended_by) => ended_by,
             Err(error) => {
                 say(&format!("The signals could not be taken over: {error}."));
-                session.close(true, crate::model::session::StopReason::OtherText);
+                session.close_by_itself(crate::model::session::StopReason::OtherText);
                 watch::channel(None).1
             }
         };
@@ -353,7 +366,7 @@ impl Daemon {
             Ok(operator) => operator,
             Err(error) => {
                 say(&format!("There is no controlling terminal ({error}): run it with --unattended."));
-                session.close(true, crate::model::session::StopReason::OtherText);
+                session.close_by_itself(crate::model::session::StopReason::OtherText);
                 (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
             }
         };

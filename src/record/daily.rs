@@ -1,5 +1,5 @@
 //! What of earlier sessions the next one must know before it arms anything: whether the alarm was heard today, and which
-//! units are locked yet.
+//! units are locked yet, and whether STOP ALL was left latched.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::alarm::Cause;
-use crate::model::session::Actor;
+use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
 use crate::record::entry::{Body, cause};
 use crate::record::store::{Reader, body_of, wall_of};
@@ -58,6 +58,16 @@ impl Reader {
             return Ok(None);
         }
         Ok(Some(wall_of(newest)?.to_zoned(zone.clone()).date()))
+    }
+
+    /// Returns whether STOP ALL was asked in a session and nobody has reset it.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn latched(&self, session: &SessionId) -> Result<bool, RecordError> {
+        let asked = "WHERE session = ?1 AND kind IN ('stop_all', 'reset') ORDER BY n DESC LIMIT 1";
+        let newest = self.select(asked, &[&session.as_str()])?;
+        Ok(matches!(newest.first().map(body_of).transpose()?, Some(Body::StopAll { .. })))
     }
 
     /// Returns the units that are locked yet at `wall`, simulated or real ones, each with the lock that lasts longest.
