@@ -33,7 +33,7 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
-use crate::record::daily::Locked;
+use crate::record::daily::{Locked, Now};
 use crate::record::entry::{GuardUnit, SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::recover::GuardAct;
@@ -204,7 +204,9 @@ impl Daemon {
         head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
+        let now =
+            Now { wall, monotonic_us: clock.monotonic_us(clock.now()), boot: head.boot.as_deref() };
+        let locked = locked(&journal.reader()?.locked(now, self.simulated)?, &loaded.plan);
         if latched {
             say(
                 "STOP ALL was asked before. It stays until you reset it: R, when every unit has proven its stop.",
