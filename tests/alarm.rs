@@ -10,7 +10,7 @@ use doseward::governor::{Entry, Seq};
 use doseward::model::command::DeviceId;
 use doseward::model::session::{Actor, SessionId};
 use doseward::record::daily::{AlarmTest, Now};
-use doseward::record::entry::{SessionHead, Stamp};
+use doseward::record::entry::{Body, SessionHead, Stamp};
 use doseward::record::journal::Journal;
 use doseward::record::store::Reader;
 use doseward::record::verify;
@@ -199,6 +199,41 @@ fn sr_34_sr_37_no_step_of_the_wall_clock_opens_a_lock() {
     assert_eq!(left("B", 1, -60), Some(9), "set back");
     assert_eq!(left("B", 1, 5), Some(6));
     assert_eq!(left("B", 10, -60), None, "it has been up for longer than that");
+}
+
+/// SR-34: a clock behind the record blocks arming; only a name given at the start opens it, and goes on record.
+#[test]
+fn sr_34_a_clock_behind_the_record_is_confirmed_by_name_or_arms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (given, plan) = (dir.path().join("data"), data("plans/short.toml"));
+    let ahead = doseward::clock::Clock::start().wall() + jiff::SignedDuration::from_hours(1);
+    let stamp = Stamp { mono: Mono::ORIGIN, wall: ahead };
+    let mut journal = Journal::open(&given.join("rehearsal")).unwrap();
+    let session = SessionId::new("00000000-0000-7000-8000-000000000001");
+    let head = SessionHead::new(session, &three_steps(), "0".repeat(64), "test".to_owned(), true);
+    journal.begin(&head, stamp).unwrap();
+    journal.seal(stamp).unwrap();
+    drop(journal);
+    let plain = ["run", text(&plan), "--sim", "--unattended", "--data", text(&given)];
+    let mut refused = Running::start(&plain);
+    refused.hears("the clock of the box is behind its record");
+    refused.signal("-TERM");
+    let (_, _, all) = refused.over();
+    assert!(!all.contains("Step 1, ") && !all.contains("says that it is right"), "{all}");
+    let mut confirmed = Running::start(&[&plain[..], &["--clock-confirmed-by", "L-1"]].concat());
+    confirmed.hears("The clock of the box is behind its record; L-1 says that it is right.");
+    let (code, _, all) = confirmed.over();
+    assert_eq!(code, Some(0), "{all}");
+    let reader = Reader::open(&given.join("rehearsal")).unwrap();
+    let sessions = reader.sessions().unwrap();
+    let on_record = |session: &SessionId| {
+        let entries = reader.entries(session).unwrap();
+        entries
+            .iter()
+            .any(|entry| matches!(entry.read(), Ok(Body::ClockConfirmed { by }) if by.person == "L-1"))
+    };
+    let confirmed = sessions.iter().filter(|it| on_record(&it.session)).count();
+    assert_eq!((sessions.len(), confirmed), (3, 1));
 }
 
 /// SR-37: the newest test decides, with the player that it was made with, on the day of its entry.

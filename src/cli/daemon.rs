@@ -76,6 +76,9 @@ pub(crate) struct Daemon {
     /// Why one more session than the plan has a week
     #[arg(long)]
     beyond_course: Option<String>,
+    /// Who says that the clock is right
+    #[arg(long)]
+    clock_confirmed_by: Option<String>,
     /// Where a unit is
     #[arg(long = "unit", value_name = "KIND=LABEL=PLACE")]
     units: Vec<Place>,
@@ -204,8 +207,7 @@ impl Daemon {
         head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        let now =
-            Now { wall, monotonic_us: clock.monotonic_us(clock.now()), boot: head.boot.as_deref() };
+        let now = Now { wall, monotonic_us: clock.monotonic_us(clock.now()), boot: head.boot.as_deref() };
         let locked = locked(&journal.reader()?.locked(now, self.simulated)?, &loaded.plan);
         if latched {
             say(
@@ -295,13 +297,21 @@ impl Daemon {
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
         let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
+        // Only a clock that is behind has to be confirmed.
+        let confirmed = self.clock_confirmed_by.clone().filter(|name| !name.trim().is_empty());
+        let confirmed = confirmed.filter(|_| !begun.clock_sane);
+        let clock_sane = begun.clock_sane || confirmed.is_some();
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
-            settings: Settings { spent: begun.spent, ..Settings::with_lease(loaded.daemon.lease) },
+            settings: Settings {
+                spent: begun.spent,
+                clock_confirmed_by: confirmed,
+                ..Settings::with_lease(loaded.daemon.lease)
+            },
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
             guard: guarding,
-            clock_sane: begun.clock_sane,
+            clock_sane,
             voice,
             locked: begun.locked,
             latched: begun.latched,
