@@ -9,8 +9,8 @@ use doseward::alarm::Cause;
 use doseward::governor::{Entry, Seq};
 use doseward::model::command::DeviceId;
 use doseward::model::session::{Actor, SessionId};
-use doseward::record::daily::AlarmTest;
-use doseward::record::entry::{SessionHead, Stamp};
+use doseward::record::daily::{AlarmTest, Now};
+use doseward::record::entry::{Body, SessionHead, Stamp};
 use doseward::record::journal::Journal;
 use doseward::record::store::Reader;
 use doseward::record::verify;
@@ -160,14 +160,80 @@ fn sr_37_a_lock_outlives_its_session() {
     journal.append(stamp(1), Seq(1), &locked).unwrap();
     journal.seal(stamp(2)).unwrap();
     let reader = journal.reader().unwrap();
+    let at = |minutes| Now { wall: stamp(minutes).wall, monotonic_us: 0, boot: None };
     let left = |minutes: i64| {
-        let found = reader.locked(stamp(minutes).wall, true).unwrap();
+        let found = reader.locked(at(minutes), true).unwrap();
         found.into_iter().map(|unit| (unit.label, unit.cause, unit.left.as_secs())).collect::<Vec<_>>()
     };
     assert_eq!(left(5), [("Gun".to_owned(), Cause::LinkLost, 360)]);
     assert_eq!(left(-60), [("Gun".to_owned(), Cause::LinkLost, 600)], "set back");
     assert_eq!(left(11), []);
-    assert!(reader.locked(stamp(5).wall, false).unwrap().is_empty());
+    assert!(reader.locked(at(5), false).unwrap().is_empty());
+}
+
+/// SR-37, SR-34: within one boot a lock opens by the monotonic clock and by no step of the wall clock; after a restart of
+/// the box the time since then counts at least, whatever the wall clock says.
+#[test]
+fn sr_34_sr_37_no_step_of_the_wall_clock_opens_a_lock() {
+    let minute = 60_000_000;
+    let mut journal = Journal::in_memory().unwrap();
+    let session = SessionId::new("00000000-0000-7000-8000-000000000001");
+    let mut head = SessionHead::new(session, &three_steps(), "0".repeat(64), "test".to_owned(), true);
+    (head.boot, head.mono_origin_us) = (Some("A".to_owned()), 100 * minute);
+    journal.begin(&head, stamp(0)).unwrap();
+    let locked =
+        Entry::LockedOut { device: DeviceId(1), cause: Cause::LinkLost, left: Duration::from_secs(600) };
+    let then = Stamp { mono: Mono::from_micros(minute), wall: stamp(1).wall };
+    journal.append(then, Seq(1), &locked).unwrap();
+    journal.seal(Stamp { mono: Mono::from_micros(2 * minute), wall: stamp(2).wall }).unwrap();
+    let reader = journal.reader().unwrap();
+    let left = |boot: &str, uptime: u64, wall: i64| {
+        let now = Now { wall: stamp(wall).wall, monotonic_us: uptime * minute, boot: Some(boot) };
+        reader.locked(now, true).unwrap().first().map(|unit| unit.left.as_secs() / 60)
+    };
+    for wall in [-100_000, -60, 0, 5, 60, 100_000] {
+        assert_eq!(left("A", 105, wall), Some(6), "the clock says {wall} min");
+        assert_eq!(left("A", 110, wall), Some(1), "the clock says {wall} min");
+        assert_eq!(left("A", 111, wall), None, "the clock says {wall} min");
+    }
+    assert_eq!(left("B", 1, -60), Some(9), "set back");
+    assert_eq!(left("B", 1, 5), Some(6));
+    assert_eq!(left("B", 10, -60), None, "it has been up for longer than that");
+}
+
+/// SR-34: a clock behind the record blocks arming; only a name given at the start opens it, and goes on record.
+#[test]
+fn sr_34_a_clock_behind_the_record_is_confirmed_by_name_or_arms_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (given, plan) = (dir.path().join("data"), data("plans/short.toml"));
+    let ahead = doseward::clock::Clock::start().wall() + jiff::SignedDuration::from_hours(1);
+    let stamp = Stamp { mono: Mono::ORIGIN, wall: ahead };
+    let mut journal = Journal::open(&given.join("rehearsal")).unwrap();
+    let session = SessionId::new("00000000-0000-7000-8000-000000000001");
+    let head = SessionHead::new(session, &three_steps(), "0".repeat(64), "test".to_owned(), true);
+    journal.begin(&head, stamp).unwrap();
+    journal.seal(stamp).unwrap();
+    drop(journal);
+    let plain = ["run", text(&plan), "--sim", "--unattended", "--data", text(&given)];
+    let mut refused = Running::start(&plain);
+    refused.hears("the clock of the box is behind its record");
+    refused.signal("-TERM");
+    let (_, _, all) = refused.over();
+    assert!(!all.contains("Step 1, ") && !all.contains("says that it is right"), "{all}");
+    let mut confirmed = Running::start(&[&plain[..], &["--clock-confirmed-by", "L-1"]].concat());
+    confirmed.hears("The clock of the box is behind its record; L-1 says that it is right.");
+    let (code, _, all) = confirmed.over();
+    assert_eq!(code, Some(0), "{all}");
+    let reader = Reader::open(&given.join("rehearsal")).unwrap();
+    let sessions = reader.sessions().unwrap();
+    let on_record = |session: &SessionId| {
+        let entries = reader.entries(session).unwrap();
+        entries
+            .iter()
+            .any(|entry| matches!(entry.read(), Ok(Body::ClockConfirmed { by }) if by.person == "L-1"))
+    };
+    let confirmed = sessions.iter().filter(|it| on_record(&it.session)).count();
+    assert_eq!((sessions.len(), confirmed), (3, 1));
 }
 
 /// SR-37: the newest test decides, with the player that it was made with, on the day of its entry.

@@ -346,6 +346,20 @@ impl Trial {
             bodies
                 .extend(reader.entries(&session.session).unwrap().iter().map(|entry| entry.read().unwrap()));
         }
+        let unasked = matches!(self.act, Act::GuardKilled | Act::Panic)
+            || matches!(self.act, Act::Daemon(name, _) if name != "SIGKILL");
+        let stops: Vec<&str> = bodies
+            .iter()
+            .filter_map(|body| match body {
+                Body::StopAll { by, .. } => Some(by.person.as_str()),
+                _ => None,
+            })
+            .collect();
+        self.check(!unasked || stops == ["doseward"], || format!("STOP ALL by {stops:?}:\n{said}"));
+        let gone =
+            bodies.iter().any(|body| matches!(body, Body::Alarm { cause, .. } if cause == "guard_gone"));
+        let killed = self.act == Act::GuardKilled;
+        self.check(gone == killed, || format!("the guard's end is on record as an alarm: {gone}\n{said}"));
         let told = bodies.iter().any(|body| matches!(body, Body::Guard { .. }));
         let merged = self.taken_over;
         self.check(told == merged, || format!("the guard's journal is on record: {told}"));
@@ -440,9 +454,10 @@ fn without_the_guard_the_daemon_stops_and_without_both_the_record_says_uncertain
     trials(&[Act::GuardKilled, Act::BothKilled]);
 }
 
-/// A stop from any shell: proven per unit while all is well, and also while the daemon hangs.
+/// SR-02: a stop from any shell: proven per unit while all is well, and also while the daemon hangs. The daemon after it
+/// begins latched.
 #[test]
-fn stop_from_a_shell_works_also_while_the_daemon_hangs() {
+fn sr_02_stop_from_a_shell_works_also_while_the_daemon_hangs_and_outlives_it() {
     for hangs in [false, true] {
         let room = tempfile::tempdir().unwrap();
         let (given, truth) = (room.path().join("data"), room.path().join("truth"));
@@ -480,10 +495,36 @@ fn stop_from_a_shell_works_also_while_the_daemon_hangs() {
         let (code, _, said) = session.over();
         assert_eq!(code, Some(1), "{said}");
         assert_eq!(said.contains("doseward starts again"), hangs, "{said}");
+        let record = Journal::open(&given.join("rehearsal")).unwrap().reader().unwrap();
+        let sessions = record.sessions().unwrap();
+        assert_eq!(sessions.len(), if hangs { 2 } else { 1 }, "{said}");
+        let newest = sessions.iter().map(|it| &it.session).max().unwrap();
+        assert!(record.latched(newest).unwrap(), "{said}");
         let none = doseward(&["stop", "--data", text(&given)]);
         assert_eq!(none.status.code(), Some(1));
         assert!(crate::support::process::said(&none).contains("Lift a gun off"), "no hand instruction");
     }
+}
+
+/// SR-42: a unit that has proven nothing since its link came up is not at rest, and a take-over stops it.
+#[test]
+fn sr_42_a_unit_that_never_proved_its_first_stop_is_named_and_stopped_by_the_guard() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, world) = (room.path().join("data"), room.path().join("world.toml"));
+    let wedged = std::fs::read_to_string(data("worlds/gun-wedged.toml")).unwrap();
+    std::fs::write(&world, wedged.replace("\"5 s\"", "\"0 s\"")).unwrap();
+    let plan = data("plans/stimulator-first.toml");
+    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
+    let mut session = Running::start(&arguments);
+    session.hears("Gun 1: connected.");
+    let status = || printed(&doseward(&["status", "--data", text(&given)]));
+    until("the gun's name", Duration::from_secs(10), || status().contains("Gun 1: ")).unwrap();
+    assert!(status().contains("Gun 1: stopping; not proven yet."), "{}", status());
+    send(session.daemon(), Signal::KILL);
+    let (code, _, said) = session.over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("The guard process stops every unit in use."), "{said}");
+    assert!(said.contains("Gun 1: its stop was never proven. "), "{said}");
 }
 
 /// Three deaths within a minute: it stays down, says so, and nothing runs.

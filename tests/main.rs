@@ -21,6 +21,7 @@ mod budgets;
 mod certify;
 mod cli;
 mod crash;
+mod disk;
 mod electrical;
 mod faults;
 mod guard;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use doseward::alarm::{Alarm, Cause};
-use doseward::governor::{Act, Entry, Output, StepState, StopView, Verdict};
+use doseward::governor::{Act, Entry, ForGuard, Input, Output, StepState, StopView, Verdict};
 use doseward::model::command::{Channel, CommandId, DeviceId, Generation};
 use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
 use doseward::model::session::StopReason;
@@ -308,4 +308,42 @@ fn sr_45_a_stop_is_followed_until_it_is_proven() {
     assert_eq!(view(&bench), StopView::Confirmed(Duration::from_millis(40)));
     bench.act(Act::AcknowledgeAlarms);
     assert!(!bench.governor.snapshot(bench.now).alarms.contains(&alarm));
+}
+
+/// SR-42: from its first link on the guard hears of a unit whose stop is not proven, with signs of life; what a person
+/// states is told as that, and only the unit's own proof as a proof.
+#[test]
+fn sr_42_the_guard_hears_of_every_stop_until_it_is_proven() {
+    let gun = DeviceId(1);
+    let mut bench = Bench::bare(three_steps());
+    bench.input(Input::Guard { present: true });
+    bench.units[1].deaf = true;
+    bench.link(1, true);
+    bench.pass(Duration::from_secs(3));
+    let told = |bench: &mut Bench| -> Vec<ForGuard> {
+        let told = bench.said.drain(..).filter_map(|said| match said.output {
+            Output::Guard(told) => Some(told),
+            _ => None,
+        });
+        told.collect()
+    };
+    let first = told(&mut bench);
+    assert_eq!(first[..2], [ForGuard::Hold { device: gun }, ForGuard::Stopping { device: gun }]);
+    assert!(first[2..].iter().all(|told| *told == ForGuard::Beat) && first.len() > 29, "{first:?}");
+    bench.act(Act::StatedStopped { device: gun });
+    bench.pass(Duration::from_secs(3));
+    assert_eq!(told(&mut bench), [ForGuard::Released { device: gun, proven: false }]);
+    bench.stop_all();
+    bench.pass(Duration::from_millis(250));
+    let again = told(&mut bench);
+    assert!(
+        again.contains(&ForGuard::Stopping { device: gun }) && again.contains(&ForGuard::Beat),
+        "{again:?}"
+    );
+    let generation = bench.governor.generation(gun);
+    let (progress, after) = (StopProgress::Confirmed, Duration::from_millis(40));
+    bench.tell(1, Report::Stop { generation, progress, after });
+    bench.pass(Duration::from_secs(3));
+    let proven = told(&mut bench);
+    assert_eq!(proven, [ForGuard::Released { device: gun, proven: true }]);
 }

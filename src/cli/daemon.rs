@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings, limits};
 use crate::guard;
+use crate::guard::armed::Why;
 use crate::guard::journal::{Stopped, TakeOver};
 use crate::guard::link::Way;
 use crate::model::budget::Spent;
@@ -32,7 +33,7 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
-use crate::record::daily::Locked;
+use crate::record::daily::{Locked, Now};
 use crate::record::entry::{GuardUnit, SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::recover::GuardAct;
@@ -75,6 +76,9 @@ pub(crate) struct Daemon {
     /// Why one more session than the plan has a week
     #[arg(long)]
     beyond_course: Option<String>,
+    /// Who says that the clock is right
+    #[arg(long)]
+    clock_confirmed_by: Option<String>,
     /// Where a unit is
     #[arg(long = "unit", value_name = "KIND=LABEL=PLACE")]
     units: Vec<Place>,
@@ -90,6 +94,8 @@ struct Begun {
     newest: Option<jiff::Timestamp>,
     /// Units that an earlier session locked.
     locked: Vec<(DeviceId, Cause, Duration)>,
+    /// STOP ALL was asked of the daemon before this one, and nobody has reset it.
+    latched: bool,
 }
 
 impl Daemon {
@@ -175,8 +181,12 @@ impl Daemon {
         });
         let stamp = Stamp { mono: clock.now(), wall };
         let acts = guard_acts(&self.data);
+        let mut latched = false;
         for session in journal.recover_with(stamp, &acts)? {
-            if let Some(act) = acts.iter().find(|act| act.session == session) {
+            let act = acts.iter().find(|act| act.session == session);
+            let unanswered = act.is_some_and(|act| act.why == Why::StopUnanswered.code());
+            latched |= self.again && (unanswered || journal.reader()?.latched(&session)?);
+            if let Some(act) = act {
                 say(&words::guard_act(act));
             }
             say(&format!(
@@ -197,8 +207,14 @@ impl Daemon {
         head.boot = boot();
         journal.begin(&head, stamp)?;
         journal.commit()?;
-        let locked = locked(&journal.reader()?.locked(wall, self.simulated)?, &loaded.plan);
-        Ok(Begun { journal, session, clock_sane, spent, newest, locked })
+        let now = Now { wall, monotonic_us: clock.monotonic_us(clock.now()), boot: head.boot.as_deref() };
+        let locked = locked(&journal.reader()?.locked(now, self.simulated)?, &loaded.plan);
+        if latched {
+            say(
+                "STOP ALL was asked before. It stays until you reset it: R, when every unit has proven its stop.",
+            );
+        }
+        Ok(Begun { journal, session, clock_sane, spent, newest, locked, latched })
     }
 
     /// Returns what the client already got: by the record, and as declared.
@@ -281,15 +297,24 @@ impl Daemon {
         let screen = if self.unattended { "none" } else { "terminal" };
         let person = if self.unattended { "unattended".to_owned() } else { person() };
         let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
+        // Only a clock that is behind has to be confirmed.
+        let confirmed = self.clock_confirmed_by.clone().filter(|name| !name.trim().is_empty());
+        let confirmed = confirmed.filter(|_| !begun.clock_sane);
+        let clock_sane = begun.clock_sane || confirmed.is_some();
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
-            settings: Settings { spent: begun.spent, ..Settings::with_lease(loaded.daemon.lease) },
+            settings: Settings {
+                spent: begun.spent,
+                clock_confirmed_by: confirmed,
+                ..Settings::with_lease(loaded.daemon.lease)
+            },
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
             guard: guarding,
-            clock_sane: begun.clock_sane,
+            clock_sane,
             voice,
             locked: begun.locked,
+            latched: begun.latched,
         };
         let (handle, supervisor) = builder.start(parts).map_err(|error| format!("{}.", chain(&error)))?;
         shutdown::stop_on_panic(handle.clone());
@@ -345,7 +370,7 @@ impl Daemon {
             Ok(ended_by) => ended_by,
             Err(error) => {
                 say(&format!("The signals could not be taken over: {error}."));
-                session.close(true, crate::model::session::StopReason::OtherText);
+                session.close_by_itself(crate::model::session::StopReason::OtherText);
                 watch::channel(None).1
             }
         };
@@ -353,7 +378,7 @@ impl Daemon {
             Ok(operator) => operator,
             Err(error) => {
                 say(&format!("There is no controlling terminal ({error}): run it with --unattended."));
-                session.close(true, crate::model::session::StopReason::OtherText);
+                session.close_by_itself(crate::model::session::StopReason::OtherText);
                 (Operator::Unattended(Box::new(Autopilot::new(loaded.plan.clone()))), false)
             }
         };

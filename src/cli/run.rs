@@ -42,6 +42,9 @@ pub(crate) struct Run {
     /// Why this client gets one more session than the plan has a week
     #[arg(long, value_name = "REASON")]
     beyond_course: Option<String>,
+    /// Who of the clinic says that the clock is right although the record is ahead of it; goes on record
+    #[arg(long, value_name = "NAME")]
+    clock_confirmed_by: Option<String>,
 }
 
 impl Run {
@@ -98,6 +101,9 @@ impl Run {
         }
         if let Some(reason) = &self.beyond_course {
             arguments.extend(["--beyond-course".into(), reason.into()]);
+        }
+        if let Some(name) = &self.clock_confirmed_by {
+            arguments.extend(["--clock-confirmed-by".into(), name.into()]);
         }
         arguments
     }

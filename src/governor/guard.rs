@@ -1,7 +1,7 @@
 //! What the guard process must know, and what it answers (design 3.10).
 //!
 //! ```text
-//!  link up -> Hold -> (the guard can reach it) -> held -> Armed -> Lease, Beat ... -> Stopping -> Released
+//!  link up -> Hold, Stopping -> (the guard can reach it) -> held -> Released -> Armed -> Lease, Beat ... -> Stopping -> Released
 //! ```
 //!
 //! Invariants: nothing is armed and nothing rises on a unit that the guard does not hold; every message is an output of
@@ -29,6 +29,10 @@ impl Governor {
             let asks = self.unit(device).is_some_and(|unit| unit.up && present && !unit.held);
             if asks {
                 out.push(Output::Guard(ForGuard::Hold { device }));
+                let settled = self.unit(device).is_some_and(super::state::Unit::stop_settled);
+                if !settled {
+                    self.say_stopping(now, device, out);
+                }
             } else if let Some(unit) = self.unit_mut(device).filter(|_| !present) {
                 unit.held = false;
             }
@@ -64,7 +68,17 @@ impl Governor {
         self.beat_at.get_or_insert(now);
     }
 
-    /// Zero is proven, or stated by a person: the guard has nothing to stop there.
+    /// Says that a unit was ordered to zero: the guard watches until that is proven or stated.
+    pub(super) fn say_stopping(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        out.push(Output::Guard(ForGuard::Stopping { device }));
+        // One that was never connected was never handed over.
+        if let Some(unit) = self.unit_mut(device).filter(|unit| unit.known) {
+            unit.watched = true;
+            self.beat_at.get_or_insert(now);
+        }
+    }
+
+    /// Zero is proven, or stated by a person: no sign of life is owed for it any more.
     pub(super) fn release(&mut self, device: DeviceId, proven: bool, out: &mut Vec<Output>) {
         if let Some(unit) = self.unit_mut(device) {
             unit.watched = false;

@@ -102,6 +102,8 @@ pub struct Settings {
     pub lease: Duration,
     /// What the client already got, before this session began.
     pub spent: Spent,
+    /// Who confirms the wall clock although it is behind the record.
+    pub clock_confirmed_by: Option<String>,
     /// A seeded defect that the comparison of record and truth must catch.
     #[cfg(feature = "defects")]
     pub defect: Option<Defect>,
@@ -192,6 +194,7 @@ impl Settings {
         Self {
             lease: lease.clamp(Duration::from_secs(1), Duration::from_secs(3)),
             spent: Spent::default(),
+            clock_confirmed_by: None,
             #[cfg(feature = "defects")]
             defect: None,
         }
@@ -307,7 +310,7 @@ impl Governor {
             Input::Record(health) => self.record_health(now, health, out),
             Input::Guard { present } => self.guard(now, present, out),
             Input::GuardHolds { device, holds } => self.guard_holds(now, device, holds, out),
-            Input::ClockSane(sane) => self.common.clock_sane = sane,
+            Input::ClockSane(sane) => self.clock_sane(now, sane, out),
             Input::AlarmOutput(state) => self.alarm_output(now, state, out),
             Input::LockedOut { device, cause, left } => self.lock_out(now, device, cause, left, out),
             Input::Suspended => self.suspended(now, out),

@@ -361,6 +361,11 @@ pub enum Entry {
         /// Why.
         reason: String,
     },
+    /// The wall clock is behind the record, and somebody says that it is right all the same.
+    ClockConfirmed {
+        /// Who.
+        by: Actor,
+    },
     /// Sensation on an area has returned after TENS.
     SensationReturned {
         /// Who tested it.

@@ -11,7 +11,7 @@ use crate::governor::stop::After;
 use crate::governor::{Governor, StepState, StopView};
 use crate::model::command::{Channel, CommandId, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use crate::model::report::{EpochEnd, Report, StopProgress};
-use crate::model::session::StopReason;
+use crate::model::session::{Actor, StopReason};
 use crate::units::Mono;
 
 /// Warn below this charge, percent.
@@ -321,6 +321,7 @@ impl Governor {
         }
         if up && self.common.guard {
             out.push(Output::Guard(ForGuard::Hold { device }));
+            self.say_stopping(now, device, out);
         }
         if !up && self.in_use(device) {
             self.link_lost(now, device, out);
@@ -350,6 +351,15 @@ impl Governor {
         };
         if health == RecordHealth::Failing {
             self.alarm(now, Cause::RecordFailing, None, None, out);
+        }
+    }
+
+    /// The wall clock is usable or not; what a person confirms is on record.
+    pub(super) fn clock_sane(&mut self, now: Mono, sane: bool, out: &mut Vec<Output>) {
+        self.common.clock_sane = sane;
+        if let Some(person) = self.settings.clock_confirmed_by.take_if(|_| sane) {
+            let by = Actor { person, screen: "command line".to_owned() };
+            self.append(now, Entry::ClockConfirmed { by }, out);
         }
     }
 

@@ -4,7 +4,7 @@
 //! resumed from zero, an ended one has to be armed again, STOP ALL latches.
 
 use crate::alarm::{Alarm, Cause};
-use crate::governor::output::{Cleared, Entry, ForGuard, Interlock, Output, Refusal, Verdict};
+use crate::governor::output::{Cleared, Entry, Interlock, Output, Refusal, Verdict};
 use crate::governor::state::{Finish, Stop};
 use crate::governor::{Governor, StepState, StopView};
 use crate::model::command::{Command, CommandId, DeviceId, Generation, Intensity};
@@ -29,7 +29,7 @@ impl Governor {
             self.order_stop(now, device, generation, out);
         }
         for device in self.devices() {
-            out.push(Output::Guard(ForGuard::Stopping { device }));
+            self.say_stopping(now, device, out);
         }
         self.append(now, Entry::StopAll { by, reason, generation }, out);
         for device in self.devices() {
@@ -50,7 +50,7 @@ impl Governor {
     ) {
         let generation = self.next_generation();
         self.order_stop(now, device, generation, out);
-        out.push(Output::Guard(ForGuard::Stopping { device }));
+        self.say_stopping(now, device, out);
         self.settle_steps(now, device, first, after, generation, out);
         self.doubt_if_silent(now, device, out);
         self.bump();

@@ -129,7 +129,9 @@ impl Interlock {
             Self::LinkFresh => "the unit does not answer; see that it is on and near, and try again",
             Self::RecordDurable => "the record is not being saved; check the disk of the box",
             Self::ContactOk => "an electrode has lost contact; check the pads",
-            Self::ClockSane => "the clock of the box is behind its record; the clinic lead must confirm it",
+            Self::ClockSane => {
+                "the clock of the box is behind its record; put it right, or start with --clock-confirmed-by NAME"
+            }
             Self::GuardPresent => "the guard process is not running; start doseward again",
             Self::GuardHolds => {
                 "the guard process cannot reach the unit yet; wait, or check its cable or radio"

@@ -1,16 +1,17 @@
 //! When to take over: a pure machine over what the daemon says and what time does.
 //!
 //! ```text
-//!  (Hold) --> Held --Armed--> Armed --Stopping--> Stopping --Released--> Held
-//!                               ^ Lease |
-//!                               +-------+
+//!  (Hold) --> Held --Armed--> Armed --Stopping--> Stopping --Released, proven--> Held
+//!              |                ^ Lease |           ^    |
+//!              |                +-------+           |    +--Released, not proven--> Stated
+//!              +------------Stopping----------------+-----------Stopping--------------+
 //! ```
 //!
 //! Heartbeats are due while a unit is armed or stopping. It lapses when they are missing, when a lease runs out without
 //! `Stopping`, when a STOP ALL or a signal is not answered.
 //!
-//! Invariants: never a lapse while nothing is armed, unless a person's stop is not answered; a unit is to be stopped
-//! from `Armed` until `Released`.
+//! Invariants: never a lapse while nothing is armed or stopping, unless a person's stop is not answered; a unit is to be
+//! stopped from `Armed` or `Stopping` until its zero is proven, whatever a person has stated.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -92,6 +93,8 @@ pub enum State {
     Armed(Option<Mono>),
     /// It was ordered to zero.
     Stopping,
+    /// A person has stated that it stopped. It has not proven it.
+    Stated,
 }
 
 /// The machine.
@@ -105,8 +108,8 @@ pub struct Watch {
     signalled: Option<Mono>,
     /// It said that it ends.
     leaving: Option<Mono>,
-    /// This process was late: the daemon is heard once more until then.
-    mercy: Option<Mono>,
+    /// This process was late for what was due then: the daemon is heard once more until the second instant.
+    mercy: Option<(Mono, Mono)>,
 }
 
 impl Watch {
@@ -126,7 +129,6 @@ impl Watch {
     /// Takes in what the daemon said. `until` is the end of a lease on this process's clock.
     pub fn hear(&mut self, now: Mono, said: &Said, until: impl Fn(u64) -> Mono) {
         self.heard = self.heard.max(now);
-        self.mercy = None;
         match said {
             Said::Session { freeze_ms, .. } => {
                 let (least, most) = FREEZE_BOUNDS;
@@ -146,16 +148,16 @@ impl Watch {
                 }
             }
             Said::Stopping { device } => {
-                if let Some(state @ State::Armed(_)) = self.units.get_mut(device) {
+                if let Some(state) = self.units.get_mut(device) {
                     *state = State::Stopping;
                 }
                 if let Some((_, left)) = &mut self.stop_asked {
                     left.retain(|unit| unit != device);
                 }
             }
-            Said::Released { device, .. } => {
+            Said::Released { device, proven } => {
                 if let Some(state) = self.units.get_mut(device) {
-                    *state = State::Held;
+                    *state = if *proven { State::Held } else { State::Stated };
                 }
             }
         }
@@ -176,10 +178,18 @@ impl Watch {
         self.signalled.get_or_insert(now);
     }
 
-    /// Returns the units that must be stopped when the daemon does not do it.
+    /// Returns the units that are stopped when the daemon does not do it: their zero is not proven.
     pub fn to_stop(&self) -> Vec<u8> {
-        let live = |state: &State| matches!(state, State::Armed(_) | State::Stopping);
-        self.units.iter().filter(|(_, state)| live(state)).map(|(device, _)| *device).collect()
+        self.of(|state| *state != State::Held)
+    }
+
+    /// Returns the units of [`Watch::to_stop`] for which nobody vouches: they must prove their stop.
+    pub fn to_prove(&self) -> Vec<u8> {
+        self.of(|state| matches!(state, State::Armed(_) | State::Stopping))
+    }
+
+    fn of(&self, which: impl Fn(&State) -> bool) -> Vec<u8> {
+        self.units.iter().filter(|(_, state)| which(state)).map(|(device, _)| *device).collect()
     }
 
     /// Returns what is known of every unit.
@@ -195,7 +205,7 @@ impl Watch {
     /// Returns when [`Watch::lapse`] must be asked next.
     pub fn deadline(&self) -> Option<Mono> {
         let due = self.due().map(|(at, _)| at)?;
-        Some(self.mercy.map_or(due, |mercy| mercy.max(due)))
+        Some(self.mercy_for(due).map_or(due, |until| until.max(due)))
     }
 
     /// Returns whether the daemon has forfeited its units at `now`. Everything that it said must have been heard first.
@@ -204,19 +214,25 @@ impl Watch {
         if now < at {
             return None;
         }
-        // Whoever was kept from running himself cannot blame another for silence.
-        if self.mercy.is_none() && now.since(at) > LATE {
-            self.mercy = Some(now.saturating_add(MERCY));
+        // Whoever was kept from running himself cannot blame another. Signs of life put silence off, and nothing else.
+        let mercy = self.mercy_for(at);
+        if mercy.is_none() && now.since(at) > LATE {
+            self.mercy = Some((at, now.saturating_add(MERCY)));
+            return None;
         }
-        if self.mercy.is_some_and(|mercy| now < mercy) {
+        if mercy.is_some_and(|until| now < until) {
             return None;
         }
         Some(why)
     }
 
+    fn mercy_for(&self, due: Mono) -> Option<Mono> {
+        self.mercy.filter(|(at, _)| *at == due).map(|(_, until)| until)
+    }
+
     /// Returns what lapses first.
     fn due(&self) -> Option<(Mono, Why)> {
-        let live = !self.to_stop().is_empty();
+        let live = !self.to_prove().is_empty();
         let silent_from = match self.leaving {
             Some(leaving) => leaving.saturating_add(LEAVE_WITHIN),
             None => self.heard.saturating_add(self.freeze),
@@ -224,7 +240,7 @@ impl Watch {
         let silent = live.then_some((silent_from, Why::Silent));
         let leases = self.units.values().filter_map(|state| match state {
             State::Armed(Some(until)) => Some((until.saturating_add(LEASE_GRACE), Why::LeaseRanOut)),
-            State::Armed(None) | State::Held | State::Stopping => None,
+            State::Armed(None) | State::Held | State::Stopping | State::Stated => None,
         });
         let stop =
             self.stop_asked.as_ref().map(|(at, _)| (at.saturating_add(STOP_WITHIN), Why::StopUnanswered));
@@ -344,6 +360,34 @@ mod tests {
         assert_eq!((bench.watch.to_stop(), bench.pass(ms(1_000_000))), (vec![], None));
     }
 
+    /// SR-42: a unit that was not armed is stopped too when its stop is not proven.
+    #[test]
+    fn sr_42_a_stop_that_is_not_proven_is_watched_though_nothing_was_armed() {
+        let mut bench = Bench::new();
+        bench.hear(Said::Stopping { device: 1 });
+        bench.beats(20);
+        assert_eq!(bench.watch.to_stop(), [1]);
+        assert_eq!(bench.pass(ms(1000)), Some((ms(300), Why::Silent)));
+        bench.hear(Said::Released { device: 1, proven: true });
+        assert_eq!((bench.watch.to_stop(), bench.pass(ms(1_000_000))), (vec![], None));
+    }
+
+    /// SR-42: what a person stated is no proof: nobody waits for signs of life, and a take-over stops the unit.
+    #[test]
+    fn sr_42_a_unit_that_a_person_stated_stopped_is_still_to_be_stopped() {
+        let mut bench = Bench::new();
+        bench.hear(Said::Armed { device: 0 });
+        bench.hear(Said::Stopping { device: 0 });
+        bench.hear(Said::Released { device: 0, proven: false });
+        assert_eq!(bench.watch.units().get(&0), Some(&State::Stated));
+        assert_eq!(bench.pass(ms(1_000_000)), None);
+        assert_eq!((bench.watch.to_stop(), bench.watch.to_prove()), (vec![0], Vec::new()));
+        bench.hear(Said::Stopping { device: 0 });
+        assert_eq!(bench.watch.to_prove(), [0]);
+        bench.hear(Said::Released { device: 0, proven: true });
+        assert!(bench.watch.to_stop().is_empty());
+    }
+
     #[test]
     fn a_hand_over_anew_takes_no_unit_out_of_watch() {
         let mut bench = Bench::new();
@@ -366,6 +410,9 @@ mod tests {
         bench.hear(Said::Stopping { device: 0 });
         assert_eq!(bench.pass(ms(1000)), Some((ms(250), Why::StopUnanswered)));
         bench.hear(Said::Stopping { device: 1 });
+        bench.beats(50);
+        bench.hear(Said::Released { device: 0, proven: true });
+        bench.hear(Said::Released { device: 1, proven: true });
         assert_eq!(bench.pass(ms(100_000)), None);
     }
 
@@ -395,5 +442,33 @@ mod tests {
         bench.now = Mono::from_millis(9000);
         assert_eq!(bench.watch.lapse(bench.now), None);
         assert_eq!(bench.pass(ms(1000)), Some((ms(100), Why::Silent)));
+    }
+
+    /// SR-42: a guard that was kept from running while a stop, a lease or a signal was due acts though the daemon beats.
+    #[test]
+    fn sr_42_signs_of_life_do_not_put_off_what_is_due_for_another_reason() {
+        let lease = Said::Lease { device: 0, until_us: 200_000 };
+        for (why, said) in
+            [(Why::StopUnanswered, None), (Why::LeaseRanOut, Some(lease)), (Why::SignalUnanswered, None)]
+        {
+            let mut bench = Bench::new();
+            bench.hear(Said::Armed { device: 0 });
+            said.into_iter().for_each(|said| bench.hear(said));
+            let now = bench.now;
+            if why == Why::StopUnanswered {
+                bench.watch.stop_asked(now);
+            } else if why == Why::SignalUnanswered {
+                bench.watch.signalled(now);
+            }
+            bench.now = Mono::from_millis(5000);
+            bench.hear(Said::Beat);
+            let mut lapsed = None;
+            for _ in 0..10 {
+                lapsed = lapsed.or_else(|| bench.watch.lapse(bench.now));
+                bench.now = bench.now.saturating_add(ms(50));
+                bench.hear(Said::Beat);
+            }
+            assert_eq!(lapsed, Some(why));
+        }
     }
 }

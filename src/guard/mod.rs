@@ -14,7 +14,8 @@
 //!
 //! Invariants:
 //! - it kills first and stops then: a daemon that thaws would write again;
-//! - no new daemon before every armed unit has proven its stop, or a person has ended the attempts;
+//! - no new daemon before every unit in use has proven its stop, or a person has ended the attempts; one that a person
+//!   has stated stopped is stopped too, for at least ten seconds;
 //! - it outlives every child that it started and can reach; the terminal is left as it was found; the simulators end
 //!   last, so that stops reach them.
 
@@ -69,6 +70,8 @@ const KILL_AFTER: Duration = Duration::from_secs(2);
 const UNATTENDED_WITHIN: Duration = Duration::from_secs(10);
 /// Words that are still unwritten at the end are waited for so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// A unit that a person has stated stopped keeps no new daemon waiting for longer.
+const STATED_WITHIN: Duration = Duration::from_secs(10);
 /// A take-over looks around this often.
 const TICK: Duration = Duration::from_millis(20);
 /// This many deaths within [`DEATHS_WITHIN`], and the daemon stays down.
@@ -284,7 +287,7 @@ impl Guard<'_> {
         if let Some(terminal) = terminal {
             terminal.restore();
         }
-        let unproven = self.watch.to_stop().iter().any(|device| !self.proven.contains_key(device));
+        let unproven = self.watch.to_prove().iter().any(|device| !self.proven.contains_key(device));
         tracing::info!(why = why.code(), unproven, "a daemon is over");
         unproven
     }
@@ -330,7 +333,7 @@ impl Guard<'_> {
                     let ended = ended(status.map_err(failed)?);
                     break match ended {
                         Err(how) => Why::Died(how),
-                        Ok(code) if self.watch.to_stop().is_empty() => return Ok((Ended::Code(code), None)),
+                        Ok(code) if self.watch.to_prove().is_empty() => return Ok((Ended::Code(code), None)),
                         Ok(code) => {
                             self.take_over(&Why::Left, &mut life).await;
                             return Ok((Ended::Code(code), Some(Why::Left)));
@@ -547,6 +550,12 @@ impl Guard<'_> {
                     format!("armed; output may go on for {} ms unless renewed", until.since(now).as_millis())
                 }
                 State::Stopping => "stopping; not proven yet".to_owned(),
+                State::Stated => {
+                    let (_, by_hand) = words(&self.units, *device);
+                    format!("a person has stated that it stopped; not proven. {by_hand}")
+                        .trim_end_matches([' ', '.'])
+                        .to_owned()
+                }
             };
             text += &format!("{label}: {state}.\n");
         }
@@ -612,6 +621,8 @@ impl Guard<'_> {
         let mut ports = Vec::new();
         let mut told = false;
         let began = self.clock.now();
+        let stated = |device: &u8| self.watch.units().get(device) == Some(&State::Stated);
+        let owing: Vec<u8> = units.keys().filter(|device| !stated(device)).copied().collect();
         let give_up = (!self.launch.attended).then(|| began.saturating_add(UNATTENDED_WITHIN));
         loop {
             let tick = self.clock.at(self.clock.now().saturating_add(TICK));
@@ -640,7 +651,9 @@ impl Guard<'_> {
             scene.tick();
             let now = self.clock.now();
             self.control.settle(now, |device| scene.proven(device), |device| words(units, device));
-            if (stops.is_empty() && *gone.borrow()) || give_up.is_some_and(|at| now >= at) {
+            let owed = owing.iter().any(|device| scene.proven(*device).is_none());
+            let settled = stops.is_empty() || (!owed && now.since(began) >= STATED_WITHIN);
+            if (settled && *gone.borrow()) || give_up.is_some_and(|at| now >= at) {
                 break;
             }
         }

@@ -42,6 +42,11 @@ impl Actor {
         Self { person: Self::CLIENT.to_owned(), screen: screen.into() }
     }
 
+    /// Returns the box itself: nobody asked for what it does.
+    pub fn itself() -> Self {
+        Self { person: "doseward".to_owned(), screen: "box".to_owned() }
+    }
+
     /// Returns whether it is the client.
     pub fn is_client(&self) -> bool {
         self.person == Self::CLIENT

@@ -1,5 +1,5 @@
 //! What of earlier sessions the next one must know before it arms anything: whether the alarm was heard today, and which
-//! units are locked yet.
+//! units are locked yet, and whether STOP ALL was left latched.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::alarm::Cause;
-use crate::model::session::Actor;
+use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
-use crate::record::entry::{Body, cause};
+use crate::record::entry::{Body, StoredEntry, cause};
 use crate::record::store::{Reader, body_of, wall_of};
 
 /// Title of the short session that holds an alarm test.
@@ -40,6 +40,37 @@ pub struct Locked {
     pub left: Duration,
 }
 
+/// An instant on the clocks that outlive a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Now<'a> {
+    /// Wall clock.
+    pub wall: jiff::Timestamp,
+    /// System monotonic clock, µs.
+    pub monotonic_us: u64,
+    /// Which boot of the machine that is; `None`: the system does not say.
+    pub boot: Option<&'a str>,
+}
+
+impl Now<'_> {
+    /// Returns how long ago an entry was, whose session began at `origin_us` of `boot`. Within one boot the wall clock
+    /// says nothing; over a restart it does, and at least the time since then has passed.
+    fn since(
+        &self,
+        entry: &StoredEntry,
+        boot: Option<&str>,
+        origin_us: u64,
+    ) -> Result<Duration, RecordError> {
+        // A clock that was set back makes nothing younger than it is.
+        let by_wall = Duration::try_from(self.wall.duration_since(wall_of(entry)?)).unwrap_or(Duration::ZERO);
+        let since = |us: u64| Duration::from_micros(self.monotonic_us.saturating_sub(us));
+        Ok(match (boot, self.boot) {
+            (Some(then), Some(now)) if then == now => since(origin_us.saturating_add(entry.mono_us)),
+            (Some(_), Some(_)) => by_wall.max(since(0)),
+            (None, _) | (_, None) => by_wall,
+        })
+    }
+}
+
 impl Reader {
     /// Returns the day, in `zone`, on which a person last tried the alarm with this player and heard it; a later test
     /// that was not heard takes it back.
@@ -60,27 +91,35 @@ impl Reader {
         Ok(Some(wall_of(newest)?.to_zoned(zone.clone()).date()))
     }
 
-    /// Returns the units that are locked yet at `wall`, simulated or real ones, each with the lock that lasts longest.
+    /// Returns whether STOP ALL was asked in a session and nobody has reset it.
     ///
     /// # Errors
     /// When the record cannot be read.
-    pub fn locked(&self, wall: jiff::Timestamp, simulated: bool) -> Result<Vec<Locked>, RecordError> {
+    pub fn latched(&self, session: &SessionId) -> Result<bool, RecordError> {
+        let asked = "WHERE session = ?1 AND kind IN ('stop_all', 'reset') ORDER BY n DESC LIMIT 1";
+        let newest = self.select(asked, &[&session.as_str()])?;
+        Ok(matches!(newest.first().map(body_of).transpose()?, Some(Body::StopAll { .. })))
+    }
+
+    /// Returns the units that are locked yet, simulated or real ones, each with the lock that lasts longest.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn locked(&self, now: Now<'_>, simulated: bool) -> Result<Vec<Locked>, RecordError> {
         let mut found: Vec<Locked> = Vec::new();
         for entry in self.select("WHERE kind = 'locked_out' ORDER BY n DESC LIMIT 100", &[])? {
             let Body::LockedOut { device, cause: code, left_us } = body_of(&entry)? else {
                 continue;
             };
-            let since = wall.duration_since(wall_of(&entry)?);
-            // A clock that was set back opens no lock.
-            let since = Duration::try_from(since).unwrap_or(Duration::ZERO);
-            let left = Duration::from_micros(left_us).saturating_sub(since);
             let opens = self.select("WHERE session = ?1 AND seq = 0", &[&entry.session])?;
             let Some((open, cause)) = opens.first().zip(cause(&code)) else {
                 continue;
             };
-            let Body::Open { simulated: was, devices, .. } = body_of(open)? else {
+            let Body::Open { simulated: was, devices, mono_origin_us, boot, .. } = body_of(open)? else {
                 continue;
             };
+            let since = now.since(&entry, boot.as_deref(), mono_origin_us)?;
+            let left = Duration::from_micros(left_us).saturating_sub(since);
             let Some(unit) = devices.get(usize::from(device)).filter(|_| was == simulated) else {
                 continue;
             };

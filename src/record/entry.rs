@@ -1182,6 +1182,8 @@ pub enum Body {
     Declared { by: By, modality: String, area: String, side: String, time_us: u64 },
     /// Why one more session than the plan has a week.
     BeyondCourse { by: By, sessions: u8, reason: String },
+    /// The wall clock is behind the record, and somebody says that it is right all the same.
+    ClockConfirmed { by: By },
     /// Sensation on an area has returned after TENS.
     SensationReturned { by: By, step: u8 },
     /// A step ends because a budget is used up.
@@ -1403,6 +1405,7 @@ impl From<&Entry> for Body {
             Entry::BeyondCourse { by, sessions, reason } => {
                 Self::BeyondCourse { by: by.into(), sessions: *sessions, reason: reason.clone() }
             }
+            Entry::ClockConfirmed { by } => Self::ClockConfirmed { by: by.into() },
             Entry::SensationReturned { by, step } => Self::SensationReturned { by: by.into(), step: *step },
             Entry::BudgetUsed { step, budget, owner, limit } => Self::BudgetUsed {
                 step: *step,

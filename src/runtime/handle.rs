@@ -212,12 +212,18 @@ impl SessionHandle {
 
     /// Asks for the orderly end of the session; the supervisor returns when it is over. The first call counts.
     pub fn close(&self, stop_all: bool, reason: StopReason) {
-        let by = self.by.clone();
+        self.ask_close(Close { by: self.by.clone(), reason, stop_all });
+    }
+
+    /// As [`SessionHandle::close`], with STOP ALL and asked by nobody: a signal, a defect, the end of the guard process.
+    pub fn close_by_itself(&self, reason: StopReason) {
+        self.ask_close(Close { by: Actor::itself(), reason, stop_all: true });
+    }
+
+    fn ask_close(&self, asked: Close) {
         self.close.send_if_modified(|close| {
             let first = close.is_none();
-            if first {
-                *close = Some(Close { by, reason, stop_all });
-            }
+            close.get_or_insert(asked);
             first
         });
     }

@@ -155,6 +155,8 @@ pub struct Parts {
     pub voice: Voice,
     /// Units that an earlier session locked, why and for how long yet.
     pub locked: Vec<(DeviceId, Cause, Duration)>,
+    /// STOP ALL was asked before the daemon was started anew: a person resets it.
+    pub latched: bool,
 }
 
 enum TaskEnd {
@@ -228,6 +230,7 @@ impl Builder {
             snapshot,
             clock_sane: parts.clock_sane,
             locked: parts.locked,
+            latched: parts.latched,
         };
         let shell = Shell {
             clock: self.clock.clone(),
@@ -371,6 +374,6 @@ impl Supervisor {
         self.lanes.emergency();
         tracing::warn!(what, "every unit is told to stop");
         ended.faults.push(what);
-        self.handle.close(true, StopReason::OtherText);
+        self.handle.close_by_itself(StopReason::OtherText);
     }
 }

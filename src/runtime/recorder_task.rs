@@ -1,7 +1,8 @@
 //! The record's writer: one thread, a bounded queue, group commits.
 //!
-//! The thread drains what is waiting, appends it, commits once, and publishes the newest durable number. Whether the
-//! record is slow is judged at the other end (`RecordQueue`), for a thread stuck in a commit cannot say so.
+//! The thread drains what is waiting, appends it, commits once, and publishes how many items are durable. Whether the
+//! record is slow is judged at the other end (`RecordQueue`), for a thread stuck in a commit cannot say so. Every item
+//! is waited for, progress rows too: at constant output nothing else may be written for a minute.
 //!
 //! Invariants:
 //! - what is written is a prefix of what was appended: after a refused append or a lost item nothing more is appended
@@ -110,8 +111,8 @@ impl Recorder for Journal {
 /// What the thread has done so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
-    /// The newest durable entry.
-    pub(crate) durable: Seq,
+    /// Items that are durable, from the first.
+    pub(crate) durable: u64,
     /// The newest commit took longer than [`SLOW`].
     pub(crate) slow: bool,
     /// The store refused, in its words.
@@ -145,10 +146,22 @@ pub(crate) struct RecordQueue {
     way: Way,
     overflow: VecDeque<Item>,
     written: watch::Receiver<Written>,
-    unanswered: VecDeque<(Seq, Mono)>,
+    /// Items given to the writer.
+    given: u64,
+    unanswered: VecDeque<Unanswered>,
     lost: bool,
     gone: bool,
     health: RecordHealth,
+}
+
+/// An item that is not known to be durable.
+#[derive(Clone, Copy, Debug)]
+struct Unanswered {
+    /// How many were given up to it.
+    number: u64,
+    since: Mono,
+    /// Of an entry.
+    seq: Option<Seq>,
 }
 
 /// Starts the writer. The second value resolves when its thread ends: `true` when it panicked.
@@ -157,10 +170,10 @@ pub(crate) fn start(
     clock: Clock,
     writing: Writing,
 ) -> std::io::Result<(RecordQueue, oneshot::Receiver<bool>)> {
-    let (done, written) = watch::channel(Written { durable: Seq(0), slow: false, fault: None });
+    let (done, written) = watch::channel(Written { durable: 0, slow: false, fault: None });
     let (ended, end) = oneshot::channel();
     let notice = EndNotice(Some(ended));
-    let writer = Writer { recorder, clock, done, appended: Seq(0), broken: None, _notice: None };
+    let writer = Writer { recorder, clock, done, taken: 0, broken: None, _notice: None };
     let way = match writing {
         Writing::Thread => {
             let (queue, items) = sync_channel(QUEUE_MAX);
@@ -175,6 +188,7 @@ pub(crate) fn start(
         way,
         overflow: VecDeque::new(),
         written,
+        given: 0,
         unanswered: VecDeque::new(),
         lost: false,
         gone: false,
@@ -199,9 +213,9 @@ struct Writer {
     recorder: Box<dyn Recorder>,
     clock: Clock,
     done: watch::Sender<Written>,
-    /// The newest entry appended, durable or not.
-    appended: Seq,
-    /// An append was refused: nothing more is appended, or there would be a hole.
+    /// Items taken into the store, durable or not.
+    taken: u64,
+    /// An item was refused: nothing more is taken, or there would be a hole.
     broken: Option<RecordFault>,
     /// In line, the writer ends with the session.
     _notice: Option<EndNotice>,
@@ -235,15 +249,16 @@ impl Writer {
         for item in batch {
             if let Item::Seal { at, answer } = item {
                 seals.push((at, answer));
-            } else if self.broken.is_none()
-                && let Err(fault) = self.put(item)
-            {
-                self.broken = Some(fault);
+            } else if self.broken.is_none() {
+                match self.put(item) {
+                    Ok(()) => self.taken = self.taken.saturating_add(1),
+                    Err(fault) => self.broken = Some(fault),
+                }
             }
         }
         let committed = self.recorder.commit();
         let slow = self.clock.now().since(begun) > SLOW;
-        let durable = committed.is_ok().then_some(self.appended);
+        let durable = committed.is_ok().then_some(self.taken);
         let outcome = committed.and_then(|()| self.broken.clone().map_or(Ok(()), Err));
         self.done.send_modify(|written| {
             written.durable = durable.unwrap_or(written.durable);
@@ -260,11 +275,7 @@ impl Writer {
 
     fn put(&mut self, item: Item) -> Result<(), RecordFault> {
         match item {
-            Item::Append { at, seq, entry } => {
-                self.recorder.append(at, seq, &entry)?;
-                self.appended = seq;
-                Ok(())
-            }
+            Item::Append { at, seq, entry } => self.recorder.append(at, seq, &entry),
             Item::Progress(dose) => self.recorder.progress(&dose),
             Item::ProgressDone(device, channel) => self.recorder.progress_done(device, channel),
             Item::Seal { .. } => Ok(()),
@@ -275,18 +286,17 @@ impl Writer {
 impl RecordQueue {
     /// Appends an entry.
     pub(crate) fn append(&mut self, at: Stamp, seq: Seq, entry: std::sync::Arc<Entry>, now: Mono) {
-        self.unanswered.push_back((seq, now));
-        self.push(Item::Append { at, seq, entry });
+        self.give(Item::Append { at, seq, entry }, Some(seq), now);
     }
 
     /// Overwrites a progress row.
-    pub(crate) fn progress(&mut self, dose: Dose) {
-        self.push(Item::Progress(dose));
+    pub(crate) fn progress(&mut self, dose: Dose, now: Mono) {
+        self.give(Item::Progress(dose), None, now);
     }
 
     /// Removes a progress row.
-    pub(crate) fn progress_done(&mut self, device: DeviceId, channel: Channel) {
-        self.push(Item::ProgressDone(device, channel));
+    pub(crate) fn progress_done(&mut self, device: DeviceId, channel: Channel, now: Mono) {
+        self.give(Item::ProgressDone(device, channel), None, now);
     }
 
     /// Asks for the seal, after everything appended before.
@@ -311,11 +321,8 @@ impl RecordQueue {
         self.refill();
         let durable = self.written.borrow_and_update().durable;
         let mut news = None;
-        while let Some((seq, _)) = self.unanswered.front().copied() {
-            if seq > durable {
-                break;
-            }
-            news = Some(durable);
+        while let Some(item) = self.unanswered.front().copied().filter(|item| item.number <= durable) {
+            news = item.seq.or(news);
             self.unanswered.pop_front();
         }
         news
@@ -324,7 +331,7 @@ impl RecordQueue {
     /// Returns the record's health at `now`, when it has changed.
     pub(crate) fn health(&mut self, now: Mono) -> Option<RecordHealth> {
         let written = self.written.borrow();
-        let late = self.unanswered.front().is_some_and(|(_, since)| now.since(*since) > SLOW);
+        let late = self.unanswered.front().is_some_and(|item| now.since(item.since) > SLOW);
         let health = if self.gone || self.lost || written.fault.is_some() {
             RecordHealth::Failing
         } else if late || written.slow || !self.overflow.is_empty() {
@@ -339,14 +346,21 @@ impl RecordQueue {
 
     /// Returns when [`RecordQueue::health`] must be asked again, if ever.
     pub(crate) fn deadline(&self) -> Option<Mono> {
-        let (_, since) = self.unanswered.front()?;
+        let oldest = self.unanswered.front()?;
         (self.health == RecordHealth::Healthy)
-            .then(|| since.saturating_add(SLOW).saturating_add(Duration::from_millis(1)))
+            .then(|| oldest.since.saturating_add(SLOW).saturating_add(Duration::from_millis(1)))
     }
 
     /// Returns why the record cannot be written, in the store's words.
     pub(crate) fn fault(&self) -> Option<String> {
         self.written.borrow().fault.clone()
+    }
+
+    /// Gives an item and waits for it to be durable.
+    fn give(&mut self, item: Item, seq: Option<Seq>, now: Mono) {
+        self.given = self.given.saturating_add(1);
+        self.unanswered.push_back(Unanswered { number: self.given, since: now, seq });
+        self.push(item);
     }
 
     fn push(&mut self, item: Item) {

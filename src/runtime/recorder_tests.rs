@@ -90,6 +90,28 @@ async fn a_write_unanswered_for_more_than_half_a_second_is_slow_and_then_healthy
     assert_eq!(bench.queue.health(due), Some(RecordHealth::Healthy));
 }
 
+/// SR-33: at constant output nothing but progress rows is written.
+#[tokio::test]
+async fn sr_33_a_progress_row_unanswered_for_more_than_half_a_second_is_slow_and_no_entry_is_durable_for_it()
+{
+    let mut bench = bench();
+    bench.append(1, Mono::ORIGIN);
+    bench.commits();
+    bench.queue.changed().await;
+    assert_eq!(bench.queue.durable(), Some(Seq(1)));
+    let asked = Mono::from_millis(1000);
+    bench.queue.progress_done(DeviceId(0), Channel(0), asked);
+    assert_eq!(bench.queue.health(Mono::from_millis(1500)), None);
+    let due = bench.queue.deadline().expect("a row that waits has a deadline");
+    assert!(due > Mono::from_millis(1500) && due <= Mono::from_millis(1510));
+    assert_eq!(bench.queue.health(due), Some(RecordHealth::Slow));
+    bench.commits();
+    bench.queue.changed().await;
+    assert_eq!(bench.queue.durable(), None, "a row is no entry");
+    assert_eq!(bench.queue.health(due), Some(RecordHealth::Healthy));
+    assert_eq!(bench.queue.deadline(), None);
+}
+
 #[tokio::test]
 async fn a_refused_commit_is_failing_and_is_tried_again_until_everything_is_durable() {
     let mut bench = bench();

@@ -26,6 +26,7 @@ use crate::governor::{
 use crate::model::command::{DeviceId, Generation};
 use crate::model::packet::StopScript;
 use crate::model::report::{Report, StopProgress};
+use crate::model::session::{Actor, StopReason};
 use crate::runtime::device_task::{Order, Ordered};
 use crate::runtime::guard_line::GuardLine;
 use crate::runtime::handle::{Asked, Close, Event, Lanes, Seen, StopAsked};
@@ -71,6 +72,8 @@ pub(crate) struct Ends {
     pub(crate) clock_sane: bool,
     /// Units that an earlier session locked.
     pub(crate) locked: Vec<(DeviceId, Cause, Duration)>,
+    /// STOP ALL outlives the daemon that it was asked of.
+    pub(crate) latched: bool,
 }
 
 /// The task.
@@ -139,6 +142,9 @@ impl SessionTask {
         }
         // The head of the session is on the disk: the record takes entries.
         self.advance(Input::Record(RecordHealth::Healthy));
+        if self.ends.latched {
+            self.advance(Input::Stop { by: Actor::itself(), reason: StopReason::EmergencyStop });
+        }
         loop {
             self.publish();
             if self.is_closed() {
@@ -149,10 +155,7 @@ impl SessionTask {
             match wake {
                 Wake::Stop => self.stopped(),
                 Wake::Close => self.close(),
-                Wake::Guard => {
-                    let present = *self.ends.guard.borrow_and_update();
-                    self.advance(Input::Guard { present });
-                }
+                Wake::Guard => self.guard(),
                 Wake::Request(asked) => self.request(asked),
                 Wake::Device(input) => {
                     self.shell.notice(&input);
@@ -204,6 +207,11 @@ impl SessionTask {
                 inputs.push(Input::Record(health));
             }
         }
+    }
+
+    fn guard(&mut self) {
+        let present = *self.ends.guard.borrow_and_update();
+        self.advance(Input::Guard { present });
     }
 
     fn stopped(&mut self) {
@@ -283,6 +291,10 @@ impl SessionTask {
         let Some(close) = self.ends.close.borrow_and_update().clone() else {
             return;
         };
+        // The guard's end closes the session, and its own news may come second: the alarm belongs in the note.
+        if self.ends.guard.has_changed().unwrap_or(false) {
+            self.guard();
+        }
         let now = self.shell.clock.now();
         self.closing = Some(Closing { since: now, zero_at: None });
         if close.stop_all || !is_quiet(&self.governor.snapshot(now)) {
@@ -337,8 +349,8 @@ impl Shell {
                 self.events.send(Event::Entry { at, entry: Arc::clone(&entry) }).unwrap_or_default();
                 self.record.append(self.stamp(at), seq, entry, now);
             }
-            Output::Progress(dose) => self.record.progress(dose),
-            Output::ProgressDone { device, channel } => self.record.progress_done(device, channel),
+            Output::Progress(dose) => self.record.progress(dose, now),
+            Output::ProgressDone { device, channel } => self.record.progress_done(device, channel, now),
             Output::Verdict { request, verdict } => {
                 if let Some(answer) = self.pending.remove(&request) {
                     answer_with(answer, verdict);

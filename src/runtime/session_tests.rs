@@ -96,6 +96,10 @@ fn capability() -> Capability {
 
 /// Units that answer like good ones, the first with `defect` when it is to panic at its first command.
 fn bench(units: usize, answers: bool, defect: bool) -> Bench {
+    begun(units, (answers, defect), false)
+}
+
+fn begun(units: usize, (answers, defect): (bool, bool), latched: bool) -> Bench {
     let clock = Clock::start();
     let devices = (0..units).map(|unit| PlannedDevice {
         label: format!("unit {unit}"),
@@ -134,6 +138,7 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
         clock_sane: true,
         voice: crate::runtime::sounder::Voice::log(),
         locked: Vec::new(),
+        latched,
     };
     let (session, supervisor) = builder.start(parts).unwrap();
     Bench { clock, session, supervisor, wires, record, guard, way, _replies: replies }
@@ -284,7 +289,54 @@ async fn a_panicking_task_stops_every_unit_and_ends_the_session_with_a_fault() {
     let stops = wire.lock().unwrap().written.iter().filter(|(_, bytes)| bytes == STOP).count();
     assert!(stops > before, "the other unit was not stopped");
     assert!(ended.session.expect("the session ends in order").sealed.is_ok());
-    assert!(record.entries.lock().unwrap().iter().any(|entry| matches!(entry, Entry::StopAll { .. })));
+    assert_eq!(stopped_by(&record), [Actor::itself()], "nobody asked for it");
+}
+
+/// Returns who asked for each STOP ALL on record.
+fn stopped_by(record: &Memory) -> Vec<Actor> {
+    let entries = record.entries.lock().unwrap().clone();
+    let stops = entries
+        .into_iter()
+        .filter_map(|entry| if let Entry::StopAll { by, .. } = entry { Some(by) } else { None });
+    stops.collect()
+}
+
+/// SR-04, SR-36: the guard's end closes the session. The record says that nobody asked for it, and why it was.
+#[tokio::test(start_paused = true)]
+async fn sr_04_sr_36_the_guards_end_is_on_record_as_an_alarm_and_a_stop_that_nobody_asked_for() {
+    let bench = bench(2, true, false);
+    pass(50).await;
+    bench.guard.send_replace(false);
+    // As its watcher does, before the session has heard of it.
+    bench.session.lanes().emergency();
+    bench.session.close_by_itself(StopReason::Guard);
+    let (ended, record, _) = bench.over().await;
+    assert_eq!(ended.faults, [""; 0]);
+    assert_eq!(stopped_by(&record), [Actor::itself()]);
+    let entries = record.entries.lock().unwrap().clone();
+    let alarm = entries.iter().position(
+        |entry| matches!(entry, Entry::Alarm { alarm, raised: true } if alarm.cause == Cause::GuardGone),
+    );
+    let stop = entries.iter().position(|entry| matches!(entry, Entry::StopAll { .. }));
+    assert!(alarm.is_some() && alarm < stop, "{entries:?}");
+}
+
+/// SR-02: STOP ALL outlives the daemon that it was asked of: the next one begins latched, and a person resets it.
+#[tokio::test(start_paused = true)]
+async fn sr_02_a_session_that_begins_latched_starts_nothing_until_a_person_resets_it() {
+    let bench = begun(2, (true, false), true);
+    pass(300).await;
+    let shown = bench.session.snapshots();
+    let (latched, seen) = { (shown.borrow().latched, shown.borrow().version) };
+    let generation = latched.expect("it begins latched");
+    assert_eq!(stopped_by(&bench.record), [Actor::itself()]);
+    for unit in 0..2 {
+        assert!(bench.stops(unit) > 0, "unit {unit}");
+    }
+    let reset = bench.session.request(Act::Reset { generation }, seen).await.unwrap();
+    assert!(matches!(reset, Verdict::Granted { .. }), "{reset:?}");
+    pass(150).await;
+    assert_eq!(shown.borrow().latched, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,7 +75,7 @@ pub fn watch(
                 }
             };
             session.lanes().emergency();
-            session.close(true, reason);
+            session.close_by_itself(reason);
             ended.send_if_modified(|ended| {
                 let first = ended.is_none();
                 ended.get_or_insert(what);
@@ -99,7 +99,7 @@ pub fn stop_on_panic(session: SessionHandle) {
             return;
         }
         session.lanes().emergency();
-        session.close(true, StopReason::OtherText);
+        session.close_by_itself(StopReason::OtherText);
         before(panic);
     }));
 }

@@ -75,6 +75,9 @@ struct Belief {
     held: BTreeSet<u8>,
     /// Units that the guard was told to watch, and the last sign of life that it heard.
     watched: BTreeSet<u8>,
+    /// Units that it was handed, and those of them for which it is owed signs of life.
+    handed: BTreeSet<u8>,
+    owed: BTreeSet<u8>,
     beat: Option<Mono>,
     /// Per unit: the end of output that the guard was told.
     lease: BTreeMap<u8, Mono>,
@@ -496,12 +499,19 @@ fn read(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, outpu
 /// What the guard hears: a sign of life each 100 ms while it watches a unit, and leases only of units it watches.
 fn read_guard(belief: &mut Belief, reached: &mut Reached, at: Mono, told: ForGuard) {
     match told {
-        ForGuard::Hold { .. } | ForGuard::Stopping { .. } => {}
-        ForGuard::Armed { device } => {
-            if belief.watched.is_empty() {
+        ForGuard::Hold { device } => {
+            belief.handed.insert(device.0);
+        }
+        // What the guard was not handed it cannot watch.
+        ForGuard::Stopping { device } if !belief.handed.contains(&device.0) => {}
+        ForGuard::Armed { device } | ForGuard::Stopping { device } => {
+            if belief.owed.is_empty() {
                 belief.beat = Some(at);
             }
-            belief.watched.insert(device.0);
+            belief.owed.insert(device.0);
+            if matches!(told, ForGuard::Armed { .. }) {
+                belief.watched.insert(device.0);
+            }
         }
         ForGuard::Lease { device, until } => {
             assert!(belief.watched.contains(&device.0), "a lease of a unit that the guard does not watch");
@@ -509,12 +519,13 @@ fn read_guard(belief: &mut Belief, reached: &mut Reached, at: Mono, told: ForGua
         }
         ForGuard::Released { device, .. } => {
             belief.watched.remove(&device.0);
+            belief.owed.remove(&device.0);
         }
         ForGuard::Leaving => {}
         ForGuard::Beat => {
             let silent = belief.beat.replace(at).map_or(Duration::ZERO, |last| at.since(last));
             assert!(
-                belief.watched.is_empty() || silent <= Duration::from_millis(101),
+                belief.owed.is_empty() || silent <= Duration::from_millis(101),
                 "the guard heard nothing for {silent:?} at {at}"
             );
             reached.hit("signs of life to the guard");
