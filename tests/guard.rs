@@ -553,7 +553,7 @@ fn after_three_deaths_within_a_minute_it_stays_down() {
     }
     let (code, _, said) = session.over();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("It has died 3 times within a minute: it stays down."), "{said}");
+    assert!(said.contains("It has died 3 times within a minute: it stays down"), "{said}");
     let truth = Truth::read(&truth);
     assert!(UNITS.iter().all(|unit| !truth.is_on(unit)));
 }
