@@ -404,7 +404,7 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
     let open = |unit: &str, side: Side| OpenDose {
         of: DoseRef { session: Some(SessionId::new("earlier")), dose: DoseId(7) },
         unit: unit.to_owned(),
-        place: Place { side, ..calf() },
+        place: Some(Place { side, ..calf() }),
         modality: Modality::Percussion,
         on: (seconds(4), seconds(90)),
         today: true,
@@ -456,6 +456,32 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
         );
         assert!(arms(&mut bench, step));
     }
+}
+
+/// SR-43: what a unit gave to another client, uncertain yet, blocks that unit and no area, and says nothing of where it was.
+#[test]
+fn sr_43_doubt_of_another_client_blocks_the_unit_alone() {
+    let open = OpenDose {
+        of: DoseRef { session: Some(SessionId::new("earlier")), dose: DoseId(7) },
+        unit: "Gun".to_owned(),
+        place: None,
+        modality: Modality::Percussion,
+        on: (seconds(4), seconds(90)),
+        today: false,
+    };
+    let mut bench = Bench::after(plan(), Spent { open: vec![open.clone()], ..Spent::default() });
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 3 });
+    let Some(Verdict::Refused(refusal)) = bench.verdict(request) else { panic!("armed") };
+    let said = "What Gun gave in an earlier session is uncertain: between 0:04 and 1:30. Resolve it first, with a reason (u).";
+    assert_eq!(refusal.to_string(), said);
+    bench.arm(4);
+    bench.act(Act::StopStep { step: 4 });
+    bench.pass(seconds(2));
+    let (shown, gave, reason) = (open.on, seconds(90), "nobody saw it end".to_owned());
+    bench.act(Act::Resolve(Resolution { of: open.of, shown, gave, reason }));
+    bench.arm(3);
+    assert!((area_left(&bench, 3) - 120.0).abs() < 0.01, "it was not on this client");
 }
 
 /// Clinical-safety 1.6: at a client's first visit with a modality the low cap holds; at the second it does not.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use doseward::alarm::{Alarm, Cause};
 use doseward::governor::{Entry, Interlock, Refusal, RequestId, Seq};
 use doseward::model::area::{AreaCode, Place, Side, Tissue};
-use doseward::model::budget::Spent;
+use doseward::model::budget::{Declared, Spent};
 use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBasis, Telemetry};
 use doseward::model::command::{Channel, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use doseward::model::dose::{Dose, DoseId, Evidence};
@@ -560,23 +560,26 @@ fn seal_totals_and_day_budgets_add_up_the_doses_and_count_the_upper_bound() {
     let day: BTreeMap<_, _> =
         spent.day.iter().map(|(modality, time)| (modality.word(), time.as_secs())).collect();
     assert_eq!(day, BTreeMap::from([("percussion", 121), ("tens", 112)]));
-    assert_eq!(spent.known.iter().map(|known| known.word()).collect::<Vec<_>>(), ["percussion", "tens"]);
+    assert!(spent.known.is_empty(), "a first visit is one all day");
     let tomorrow = spent_at(&reader, "K-0417", "2026-11-22T18:00:00Z", None);
     assert!(
         tomorrow.areas.is_empty() && tomorrow.day.is_empty() && tomorrow.known.len() == 2,
         "{tomorrow:?}"
     );
-    assert_eq!(spent_at(&reader, "K-2", "2026-11-21T18:00:00Z", None), Spent::default());
+    let other = spent_at(&reader, "K-2", "2026-11-21T18:00:00Z", None);
+    let units: Vec<_> = other.open.iter().map(|open| open.unit.as_str()).collect();
+    assert_eq!(units, ["P24 A"], "the unit in doubt");
+    assert_eq!(Spent { open: Vec::new(), ..other }, Spent::default());
 }
 
 /// Returns what a client got, asked at a wall time of the boot in which the sample was written.
 fn spent_at(reader: &Reader, client: &str, wall: &str, monotonic: Option<(&str, u64)>) -> Spent {
-    let (client, zone) = (ClientCode::new(client), jiff::tz::TimeZone::UTC);
+    let (client, zones) = (ClientCode::new(client), [jiff::tz::TimeZone::UTC]);
     let (boot, monotonic_us) = monotonic.map_or((None, 0), |(boot, us)| (Some(boot), us));
     let wall = wall.parse().unwrap();
     let (plan_id, simulated) = ("knee-01", true);
     let asked =
-        Asked { client: &client, plan_id, until: None, simulated, zone: &zone, wall, monotonic_us, boot };
+        Asked { client: &client, plan_id, until: None, simulated, zones: &zones, wall, monotonic_us, boot };
     reader.spent(&asked).unwrap()
 }
 
@@ -677,6 +680,105 @@ fn sr_34_a_stepped_wall_clock_changes_no_budget() {
     assert_eq!(other.ago(Modality::Percussion, &place("calf", Side::Right)), Some(Duration::from_secs(12)));
     let next_day = spent_at(&reader, "K-0417", &hours(25), Some(("boot-2", 12 * SECOND)));
     assert!(next_day.day.is_empty(), "the next day, after a restart of the machine");
+}
+
+/// SR-13: the low cap of a first visit is not lifted on the same day: not by another run, not by a crash.
+#[test]
+fn sr_13_a_first_visit_stays_one_all_day() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut to = Writer::begin(&mut journal, S1, 0);
+    to.add(61_000, Entry::Dose(bout(1, 0, 60_000, 1750, 0)));
+    journal.seal(stamp(62_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    for (wall, known) in [
+        ("2026-11-21T13:05:00Z", 0),
+        ("2026-11-21T23:59:00Z", 0),
+        ("2026-11-22T00:30:00Z", 0),
+        ("2026-11-22T13:05:00Z", 1),
+    ] {
+        assert_eq!(spent_at(&reader, "K-0417", wall, None).known.len(), known, "{wall}");
+    }
+}
+
+/// SR-43: an uncertain dose blocks its unit for another client too, without a word of the first client; his own area stays
+/// free, and once it is resolved the unit is free.
+#[test]
+fn sr_43_a_unit_in_doubt_is_blocked_for_every_client() {
+    use doseward::record::settle::{Resolve, Resolving};
+    let mut journal = Journal::in_memory().unwrap();
+    let dose = write_uncertain(&mut journal);
+    let other = |journal: &Journal| spent_at(&journal.reader().unwrap(), "K-2", "2026-11-21T18:00:00Z", None);
+    let spent = other(&journal);
+    let [open] = spent.open.as_slice() else { panic!("{:?}", spent.open) };
+    assert_eq!((open.unit.as_str(), &open.place, open.today), ("Theragun PRO B", &None, false));
+    assert_eq!(Spent { open: Vec::new(), ..spent }, Spent::default(), "nothing else is another client's");
+    let seconds = Duration::from_secs;
+    let resolve = Resolve {
+        session: SessionId::new(S1),
+        dose: dose.id,
+        shown: (seconds(4), seconds(100)),
+        gave: None,
+        by: therapist(),
+        reason: "nobody saw it end".to_owned(),
+    };
+    assert_eq!(journal.resolve(stamp(210_000), &resolve).unwrap(), Resolving::Done);
+    assert_eq!(other(&journal), Spent::default());
+}
+
+/// SR-34: a zone that the caller names takes nothing out of today: any zone's today counts, and so does half a day.
+#[test]
+fn sr_34_no_zone_of_the_caller_makes_the_day_shorter() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut to = Writer::begin(&mut journal, S1, 0);
+    to.add(61_000, Entry::Dose(bout(1, 0, 60_000, 1750, 0)));
+    journal.seal(stamp(62_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    // In this zone midnight was two minutes after the bout.
+    let named = jiff::tz::TimeZone::fixed(jiff::tz::Offset::from_seconds(10 * 3600 + 57 * 60).unwrap());
+    let day = |wall: &str, zones: &[jiff::tz::TimeZone]| {
+        let client = ClientCode::new("K-0417");
+        let asked = Asked {
+            client: &client,
+            plan_id: "knee-01",
+            until: None,
+            simulated: true,
+            zones,
+            wall: wall.parse().unwrap(),
+            monotonic_us: 0,
+            boot: None,
+        };
+        reader.spent(&asked).unwrap().day.get(&Modality::Percussion).map_or(0, Duration::as_secs)
+    };
+    let own = jiff::tz::TimeZone::fixed(jiff::tz::offset(-12));
+    assert_eq!(day("2026-11-21T13:05:00Z", std::slice::from_ref(&named)), 60, "four minutes ago");
+    assert_eq!(
+        day("2026-11-22T01:30:00Z", &[own.clone(), named.clone()]),
+        60,
+        "still today by the box's zone"
+    );
+    assert_eq!(day("2026-11-22T01:30:00Z", std::slice::from_ref(&named)), 0);
+    assert_eq!(day("2026-11-22T13:30:00Z", &[own, named]), 0, "tomorrow in both");
+}
+
+/// SR-25: TENS that was given elsewhere before an earlier session makes its area numb in the next one too.
+#[test]
+fn sr_25_declared_tens_makes_its_area_numb_in_a_later_session_too() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut opened = head(S1);
+    opened.boot = Some("boot-1".to_owned());
+    journal.begin(&opened, stamp(0)).unwrap();
+    let calf = place("calf", Side::Right);
+    let declared =
+        Declared { modality: Modality::Tens, place: calf.clone(), time: Duration::from_secs(1200) };
+    Writer { journal: &mut journal, next: 1 }.add(10_000, Entry::Declared { by: therapist(), declared });
+    journal.seal(stamp(20_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    let numb = |minutes: u64| {
+        let now = 5_010 * SECOND + minutes * 60 * SECOND;
+        spent_at(&reader, "K-0417", "2026-11-21T14:00:00Z", Some(("boot-1", now))).numb
+    };
+    assert_eq!(numb(5), [(calf, Duration::from_secs(300))]);
+    assert!(numb(30).is_empty(), "half an hour ago");
 }
 
 // ---- tampering ----

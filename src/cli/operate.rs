@@ -339,7 +339,9 @@ impl Screen<'_> {
         let Some(open) = snapshot.unresolved.first() else {
             return self.say("Nothing is uncertain.");
         };
-        self.say(&format!("Uncertain: {} on {}.", open.unit, open.place));
+        let place =
+            open.place.as_ref().map_or("in an earlier session".to_owned(), |place| format!("on {place}"));
+        self.say(&format!("Uncertain: {} {place}.", open.unit));
         self.open(Prompt::Resolve { place: 0, shown: open.on });
     }
 

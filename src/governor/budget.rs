@@ -158,8 +158,10 @@ impl Governor {
     /// Returns an unresolved interval of the step's area or unit.
     fn unresolved(&self, step: &Step) -> Option<&OpenDose> {
         let label = self.plan.devices.get(usize::from(step.device.0)).map(|planned| planned.label.as_str());
-        let concerns =
-            |open: &&OpenDose| open.place.overlaps(&step.place) || Some(open.unit.as_str()) == label;
+        let concerns = |open: &&OpenDose| {
+            open.place.as_ref().is_some_and(|place| place.overlaps(&step.place))
+                || Some(open.unit.as_str()) == label
+        };
         self.settings.spent.open.iter().find(concerns)
     }
 

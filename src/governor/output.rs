@@ -252,8 +252,8 @@ pub enum Refusal {
         of: DoseRef,
         /// The unit that gave it.
         unit: String,
-        /// Where.
-        place: Place,
+        /// Where; `None`: on another client.
+        place: Option<Place>,
         /// Output time, least and most.
         on: (Duration, Duration),
     },

@@ -25,7 +25,7 @@ impl Governor {
         let open = OpenDose {
             of: DoseRef { session: None, dose },
             unit: unit.map_or_else(String::new, |unit| unit.label.clone()),
-            place: step.place.clone(),
+            place: Some(step.place.clone()),
             modality: step.modality,
             on,
             today: true,
@@ -81,7 +81,9 @@ impl Governor {
             }
             (Some(_), _) if open.today => {
                 let over = open.on.1.saturating_sub(gave);
-                self.settings.spent.give_back(open.modality, &open.place, over);
+                if let Some(place) = &open.place {
+                    self.settings.spent.give_back(open.modality, place, over);
+                }
             }
             (Some(_) | None, _) => {}
         }

@@ -24,11 +24,11 @@ pub struct Spent {
     pub day: BTreeMap<Modality, Duration>,
     /// Where TENS electrodes lay lately, and how long ago they gave output at least.
     pub numb: Vec<(Place, Duration)>,
-    /// Modalities that this client has had before, on whatever day. Another one begins under the low cap.
+    /// Modalities that this client has had on an earlier day. Another one is under the low cap all day.
     pub known: BTreeSet<Modality>,
     /// What the therapist declares as given elsewhere today; counted in `areas` and `day` already.
     pub declared: Vec<Declared>,
-    /// Uncertain intervals that nobody has resolved: their areas and units stay blocked.
+    /// Uncertain intervals that nobody has resolved: their areas and units stay blocked, the units for every client.
     pub open: Vec<OpenDose>,
     /// Sessions of this plan in the seven days up to today.
     pub sessions_in_week: u8,
@@ -72,8 +72,8 @@ pub struct OpenDose {
     pub of: DoseRef,
     /// Label of the unit.
     pub unit: String,
-    /// Where it is booked.
-    pub place: Place,
+    /// Where it is booked; `None`: on another client, so that only the unit is blocked.
+    pub place: Option<Place>,
     /// Kind of stimulus.
     pub modality: Modality,
     /// Output time, least and most.

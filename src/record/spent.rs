@@ -1,13 +1,13 @@
-//! Budgets rebuilt from the record: what one client already got today, as [`Spent`] for the governor.
+//! Budgets rebuilt from the record: what one client already got today, as [`Spent`] for the governor, and which units are
+//! in doubt, whoever they were on.
 //!
-//! The day is that of max(wall clock, newest entry) (SR-34). A dose is today's when its entry was written today, or when
-//! the monotonic clock of this boot puts it today by the present wall clock: a stepped clock, in either direction, makes
-//! no dose of today into one of yesterday. How long ago something ended is never read from the wall clock.
+//! The day is that of max(wall clock, newest entry) (SR-34), in any zone in which it is counted ([`Today`]). A dose is
+//! today's when its entry was written today, or when the monotonic clock of this boot puts it today by the present wall
+//! clock: a stepped clock, in either direction, makes no dose of today into one of yesterday. How long ago something ended is never read from the wall clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::model::area::{AreaCode, Place};
@@ -16,6 +16,7 @@ use crate::model::plan::ClientCode;
 use crate::model::protocol::Modality;
 use crate::model::session::SessionId;
 use crate::record::RecordError;
+use crate::record::daily::Today;
 use crate::record::entry::{self, Body, HeadApplicator, HeadStep, StoredEntry};
 use crate::record::store::{self, Reader, RecordedDose, SessionSummary};
 
@@ -33,8 +34,8 @@ pub struct Asked<'a> {
     pub until: Option<&'a SessionId>,
     /// Simulated units; real and simulated doses never count for each other.
     pub simulated: bool,
-    /// Zone of the clinic.
-    pub zone: &'a TimeZone,
+    /// Zones in which a day is counted: it is today's when any of them says so.
+    pub zones: &'a [TimeZone],
     /// Wall clock.
     pub wall: jiff::Timestamp,
     /// System monotonic clock, µs.
@@ -62,10 +63,17 @@ impl Reader {
     pub fn spent(&self, asked: &Asked<'_>) -> Result<Spent, RecordError> {
         let newest = self.newest_wall()?.filter(|_| asked.until.is_none());
         let newest = newest.map_or(asked.wall, |newest| newest.max(asked.wall));
-        let today = date(newest, asked.zone);
+        let today = Today { now: newest, zones: asked.zones };
+        let in_doubt = self.in_doubt()?;
         let mut spent = Spent::default();
         for session in self.sessions()? {
-            if session.client != *asked.client || session.simulated != asked.simulated || session.settling {
+            if session.simulated != asked.simulated || session.settling {
+                continue;
+            }
+            if session.client != *asked.client {
+                if in_doubt.contains(session.session.as_str()) {
+                    spent.open.extend(self.units_in_doubt(&session)?);
+                }
                 continue;
             }
             self.count(asked, &session, today, &mut spent)?;
@@ -76,11 +84,32 @@ impl Reader {
         Ok(spent)
     }
 
+    /// Returns the sessions that hold an uncertain dose, resolved or not.
+    fn in_doubt(&self) -> Result<BTreeSet<String>, RecordError> {
+        let doubt = "WHERE kind IN ('dose', 'recovered') AND instr(body, '\"evidence\":\"uncertain\"') > 0";
+        Ok(self.select(doubt, &[])?.into_iter().map(|entry| entry.session).collect())
+    }
+
+    /// Returns what nobody has resolved of a session of another client: it blocks the unit and says nothing of the client.
+    fn units_in_doubt(&self, session: &SessionSummary) -> Result<Vec<OpenDose>, RecordError> {
+        let head = self.entries(&session.session)?.first().map(store::body_of).transpose()?;
+        let Some(Body::Open { devices, .. }) = head else {
+            return Ok(Vec::new());
+        };
+        let unit = |dose: &RecordedDose| {
+            let unit = devices.get(usize::from(dose.dose.device.0));
+            unit.map_or_else(String::new, |unit| unit.label.clone())
+        };
+        let doses = self.doses(&session.session)?;
+        let open = doses.iter().filter(|dose| dose.is_open());
+        Ok(open.map(|dose| OpenDose { place: None, ..open_dose(session, unit(dose), dose, false) }).collect())
+    }
+
     fn count(
         &self,
         asked: &Asked<'_>,
         session: &SessionSummary,
-        today: Date,
+        today: Today<'_>,
         spent: &mut Spent,
     ) -> Result<(), RecordError> {
         let doses = self.doses(&session.session)?;
@@ -94,19 +123,19 @@ impl Reader {
             steps.clone_from(planned);
         }
         let mut open = Vec::new();
-        for dose in &doses {
-            spent.known.insert(dose.dose.modality);
-            if dose.is_open() {
-                let unit = units.get(usize::from(dose.dose.device.0)).cloned().unwrap_or_default();
-                open.push((unit, dose));
-            }
+        for dose in doses.iter().filter(|dose| dose.is_open()) {
+            let unit = units.get(usize::from(dose.dose.device.0)).cloned().unwrap_or_default();
+            open.push((unit, dose));
         }
         let counted = Counted { asked, session, steps, entries };
+        // The low cap of a first visit holds all day: neither a restart nor a crash makes a second visit of it.
+        let earlier = doses.iter().filter(|dose| !counted.is_today(dose, today));
+        spent.known.extend(earlier.map(|dose| dose.dose.modality));
         let open = open
             .into_iter()
             .map(|(unit, dose)| open_dose(session, unit, dose, counted.is_today(dose, today)));
         spent.open.extend(open);
-        if !doses.is_empty() && session.plan_id == asked.plan_id && counted.in_week(today) {
+        if !doses.is_empty() && session.plan_id == asked.plan_id && today.may_hold_in_week(session.opened) {
             spent.sessions_in_week = spent.sessions_in_week.saturating_add(1);
         }
         let of_today: Vec<&RecordedDose> =
@@ -117,23 +146,17 @@ impl Reader {
 }
 
 impl Counted<'_> {
-    fn in_week(&self, today: Date) -> bool {
-        let day = date(self.session.opened, self.asked.zone);
-        let first = today.checked_sub(jiff::Span::new().days(6)).unwrap_or(today);
-        (first..=today).contains(&day)
-    }
-
-    fn is_today(&self, dose: &RecordedDose, today: Date) -> bool {
+    fn is_today(&self, dose: &RecordedDose, today: Today<'_>) -> bool {
         let until = dose.dose.from.micros().saturating_add(dose.counted_us());
-        date(dose.wall, self.asked.zone) == today || self.dated(until).is_some_and(|day| day == today)
+        today.may_hold(dose.wall) || self.dated(until).is_some_and(|at| today.may_hold(at))
     }
 
-    /// Returns the day of an instant of the session, by the present wall clock; `None`: it was another boot.
-    fn dated(&self, at_us: u64) -> Option<Date> {
+    /// Returns an instant of the session by the present wall clock; `None`: it was another boot.
+    fn dated(&self, at_us: u64) -> Option<jiff::Timestamp> {
         let same = self.session.boot.0.is_some() && self.session.boot.0.as_deref() == self.asked.boot;
         let ago = same.then(|| self.ago(at_us))?;
         let ago = jiff::SignedDuration::try_from(ago).ok()?;
-        Some(date(self.asked.wall.checked_sub(ago).ok()?, self.asked.zone))
+        self.asked.wall.checked_sub(ago).ok()
     }
 
     /// Returns how long ago an instant of the session was, at least.
@@ -195,13 +218,13 @@ impl Counted<'_> {
         merged(spans, 0)
     }
 
-    fn declared(&self, today: Date, spent: &mut Spent) -> Result<(), RecordError> {
+    fn declared(&self, today: Today<'_>, spent: &mut Spent) -> Result<(), RecordError> {
         for (entry, body) in &self.entries {
             let Body::Declared { modality, area, side, time_us, .. } = body else {
                 continue;
             };
-            let wall = date(store::wall_of(entry)?, self.asked.zone);
-            if wall != today && self.dated(entry.mono_us) != Some(today) {
+            let dated = self.dated(entry.mono_us);
+            if !today.may_hold(store::wall_of(entry)?) && !dated.is_some_and(|at| today.may_hold(at)) {
                 continue;
             }
             let unreadable = |source| store::unreadable(entry, source);
@@ -213,7 +236,11 @@ impl Counted<'_> {
                 },
                 time: Duration::from_micros(*time_us),
             };
-            spent.add(declared.modality, &declared.place, declared.time, self.ago(entry.mono_us));
+            let ago = self.ago(entry.mono_us);
+            spent.add(declared.modality, &declared.place, declared.time, ago);
+            if declared.modality == Modality::Tens && ago < NUMB_FOR {
+                spent.numb.push((declared.place.clone(), ago));
+            }
             let day = spent.day.entry(declared.modality).or_default();
             *day = day.saturating_add(declared.time);
         }
@@ -226,15 +253,11 @@ fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose, to
     OpenDose {
         of: DoseRef { session: Some(session.session.clone()), dose: recorded.dose.id },
         unit,
-        place: recorded.dose.place.clone(),
+        place: Some(recorded.dose.place.clone()),
         modality: recorded.dose.modality,
         on: (Duration::from_micros(least), Duration::from_micros(most.max(least))),
         today,
     }
-}
-
-fn date(at: jiff::Timestamp, zone: &TimeZone) -> Date {
-    at.to_zoned(zone.clone()).date()
 }
 
 /// Returns how long a step's cycle is at zero between two ramps, µs; 0: it has no cycle.

@@ -13,6 +13,7 @@ use crate::model::dose::Evidence;
 use crate::model::plan::ClientCode;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::RecordError;
+use crate::record::daily;
 use crate::record::entry::{
     self, AtUnit, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, HowFar,
     SealReason, StoredEntry,
@@ -32,7 +33,8 @@ const WIDTH: usize = 100;
 /// # Errors
 /// When there is no such session or the record cannot be read.
 pub fn text(reader: &Reader, session: &SessionId) -> Result<String, RecordError> {
-    text_in(reader, session, &TimeZone::system())
+    let own = daily::zones().into_iter().next();
+    text_in(reader, session, &own.unwrap_or(TimeZone::UTC))
 }
 
 /// Returns the note of a session in a given time zone.
@@ -101,7 +103,7 @@ impl Note {
             plan_id: "",
             until: Some(session),
             simulated,
-            zone,
+            zones: std::slice::from_ref(zone),
             wall,
             monotonic_us: 0,
             boot: None,
