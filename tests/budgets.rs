@@ -484,6 +484,44 @@ fn sr_43_doubt_of_another_client_blocks_the_unit_alone() {
     assert!((area_left(&bench, 3) - 120.0).abs() < 0.01, "it was not on this client");
 }
 
+/// SR-13: the budget of a session goes on after a crash; what a resolution leaves over of the time before comes back.
+#[test]
+fn sr_13_the_budget_of_a_session_outlives_a_crash() {
+    let (crashed, place) =
+        (SessionId::new("crashed"), Place { area: AreaCode::new("low_back"), side: Side::Left });
+    let of = DoseRef { session: Some(crashed.clone()), dose: DoseId(7) };
+    let on = (Duration::ZERO, seconds(870));
+    let mut spent = Spent::default();
+    spent.day.insert(Modality::Percussion, seconds(870));
+    spent.continued.sessions.push(crashed);
+    spent.continued.time.insert(Modality::Percussion, seconds(870));
+    spent.open.push(OpenDose {
+        of: of.clone(),
+        unit: "another gun".to_owned(),
+        place: Some(place),
+        modality: Modality::Percussion,
+        on,
+        today: true,
+    });
+    let mut bench = Bench::after(plan(), spent);
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(seconds(40));
+    let ran = bench.units[1].truth[&0].0;
+    assert!(ran <= 30.0 && ran > 29.0, "{ran} s of the 30 s that were left of 15 min");
+    let used = bench.entries().find_map(|(_, entry)| match entry {
+        Entry::BudgetUsed { budget, .. } => Some(*budget),
+        _ => None,
+    });
+    assert_eq!(used, Some(Budget::Session));
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 4 });
+    assert!(matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::Budget { .. }))));
+    let reason = "seen to stop".to_owned();
+    bench.act(Act::Resolve(Resolution { of, shown: on, gave: seconds(100), reason }));
+    bench.arm(4);
+}
+
 /// Clinical-safety 1.6: at a client's first visit with a modality the low cap holds; at the second it does not.
 #[test]
 fn sr_13_a_first_visit_is_under_the_low_cap() {

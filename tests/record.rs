@@ -781,6 +781,59 @@ fn sr_25_declared_tens_makes_its_area_numb_in_a_later_session_too() {
     assert!(numb(30).is_empty(), "half an hour ago");
 }
 
+/// SR-13: a session that was cut short goes on in the next one: its time counts in the session's budget, it is no other
+/// session of the week, and what was declared in it is not declared a second time. A session that was closed is over.
+#[test]
+fn sr_13_a_session_that_was_cut_short_goes_on_in_the_next_one() {
+    let declared = |seconds: u64| Declared {
+        modality: Modality::Percussion,
+        place: place("low_back", Side::Left),
+        time: Duration::from_secs(seconds),
+    };
+    let mut journal = Journal::in_memory().unwrap();
+    let mut at = 0;
+    let mut session = |journal: &mut Journal, cut: bool| {
+        at += 1;
+        let begin = at * 600_000;
+        let mut to = Writer::begin(journal, &format!("01932e4a-5e00-7000-8000-00000000001{at}"), begin);
+        if at == 2 {
+            to.add(begin, Entry::Declared { by: therapist(), declared: declared(30) });
+        }
+        to.add(begin + 61_000, Entry::Dose(bout(1, begin, begin + 60_000, 1750, 0)));
+        journal.progress_done(GUN, OUT).unwrap();
+        journal.commit().unwrap();
+        if !cut {
+            journal.seal(stamp(begin + 62_000)).unwrap();
+        }
+    };
+    let spent =
+        |journal: &Journal| spent_at(&journal.reader().unwrap(), "K-0417", "2026-11-21T18:00:00Z", None);
+    let course = |spent: &Spent| {
+        let time = spent.continued.time.get(&Modality::Percussion).map_or(0, Duration::as_secs);
+        (spent.sessions_in_week, time, spent.continued.sessions.len())
+    };
+    session(&mut journal, false);
+    assert_eq!(course(&spent(&journal)), (1, 0, 0), "closed: the next one is another one");
+    session(&mut journal, true);
+    journal = journal.reopen().unwrap();
+    journal.recover(stamp(1_300_000)).unwrap();
+    let mut once = spent(&journal);
+    assert_eq!(course(&once), (1, 60, 1), "cut short: the next one goes on with it");
+    assert_eq!(once.day[&Modality::Percussion].as_secs(), 150);
+    for (time, day) in [(30, 150), (30, 180), (20, 200)] {
+        once.declare_again(declared(time));
+        assert_eq!(once.day[&Modality::Percussion].as_secs(), day, "on record once, so taken out once");
+    }
+    session(&mut journal, true);
+    journal = journal.reopen().unwrap();
+    journal.recover(stamp(1_900_000)).unwrap();
+    assert_eq!(course(&spent(&journal)), (1, 120, 2), "cut short twice");
+    let tomorrow = spent_at(&journal.reader().unwrap(), "K-0417", "2026-11-22T18:00:00Z", None);
+    assert_eq!(course(&tomorrow), (2, 0, 0), "another day");
+    session(&mut journal, false);
+    assert_eq!(course(&spent(&journal)), (2, 0, 0), "at last it was closed");
+}
+
 // ---- tampering ----
 
 /// Does with a database what only an attacker would.

@@ -214,8 +214,8 @@ impl Daemon {
             monotonic_us: clock.monotonic_us(clock.now()),
             boot: boot.as_deref(),
         })?;
-        for elsewhere in &self.elsewhere {
-            spent.declare(elsewhere.0.clone());
+        for elsewhere in self.elsewhere.iter().cloned() {
+            if self.again { spent.declare_again(elsewhere.0) } else { spent.declare(elsewhere.0) }
         }
         spent.beyond_course = self.beyond_course.clone().filter(|reason| !reason.trim().is_empty());
         Ok(spent)

@@ -62,7 +62,9 @@ impl Governor {
             }
             Budget::Session => {
                 let (limit, owner) = tightest(|limits| limits.session_time)?;
-                (limit, owner, self.of_client(step.modality, now), 1)
+                let before =
+                    self.settings.spent.continued.time.get(&step.modality).copied().unwrap_or_default();
+                (limit, owner, before.saturating_add(self.of_client(step.modality, now)), 1)
             }
             Budget::Day => {
                 let (limit, owner) = tightest(|limits| limits.day_time)?;

@@ -82,7 +82,7 @@ impl Governor {
             (Some(_), _) if open.today => {
                 let over = open.on.1.saturating_sub(gave);
                 if let Some(place) = &open.place {
-                    self.settings.spent.give_back(open.modality, place, over);
+                    self.settings.spent.give_back(&open.of, open.modality, place, over);
                 }
             }
             (Some(_) | None, _) => {}

@@ -30,10 +30,25 @@ pub struct Spent {
     pub declared: Vec<Declared>,
     /// Uncertain intervals that nobody has resolved: their areas and units stay blocked, the units for every client.
     pub open: Vec<OpenDose>,
-    /// Sessions of this plan in the seven days up to today.
+    /// The session that was cut short and that this one continues.
+    pub continued: Continued,
+    /// Sessions of this plan in the seven days up to today; one that is continued is not another one.
     pub sessions_in_week: u8,
     /// Why one more session than the plan has a week.
     pub beyond_course: Option<String>,
+}
+
+/// A session that was cut short today, by a crash: its client's next one continues it. Empty when there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Continued {
+    /// It, and those that it continued.
+    pub sessions: Vec<SessionId>,
+    /// Its time, by modality, as the session's budget counts it.
+    pub time: BTreeMap<Modality, Duration>,
+    /// What was declared in it and is on record.
+    pub declared: Vec<Declared>,
+    /// It is one of the plan's sessions of this week.
+    pub in_week: bool,
 }
 
 /// Time on one half of an area today.
@@ -142,6 +157,15 @@ impl Spent {
         self.declared.push(declared);
     }
 
+    /// As [`Spent::declare`], by a process that was started again with the same arguments: what is on record of the session
+    /// that it continues is counted already.
+    pub fn declare_again(&mut self, declared: Declared) {
+        match self.continued.declared.iter().position(|known| *known == declared) {
+            Some(at) => drop(self.continued.declared.swap_remove(at)),
+            None => self.declare(declared),
+        }
+    }
+
     /// Adds time on every half of a place.
     pub fn add(&mut self, modality: Modality, place: &Place, time: Duration, ago: Duration) {
         for half in place.side.halves() {
@@ -152,16 +176,23 @@ impl Spent {
         }
     }
 
-    /// Gives back what a resolution leaves over. The client's day gives back percussion only: of two channels at once the
-    /// other one may have gone on.
-    pub fn give_back(&mut self, modality: Modality, place: &Place, time: Duration) {
+    /// Gives back what a resolution leaves over of a dose of today. The client's day and session give back percussion only:
+    /// of two channels at once the other one may have gone on.
+    pub fn give_back(&mut self, of: &DoseRef, modality: Modality, place: &Place, time: Duration) {
         for half in place.side.halves() {
             if let Some(on) = self.areas.get_mut(&(modality, place.area.clone(), *half)) {
                 on.time = on.time.saturating_sub(time);
             }
         }
-        if let Some(day) = self.day.get_mut(&modality).filter(|_| modality == Modality::Percussion) {
+        if modality != Modality::Percussion {
+            return;
+        }
+        if let Some(day) = self.day.get_mut(&modality) {
             *day = day.saturating_sub(time);
+        }
+        let continued = of.session.as_ref().is_some_and(|of| self.continued.sessions.contains(of));
+        if let Some(session) = self.continued.time.get_mut(&modality).filter(|_| continued) {
+            *session = session.saturating_sub(time);
         }
     }
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::model::area::{AreaCode, Place};
-use crate::model::budget::{Declared, DoseRef, NUMB_FOR, OpenDose, Spent};
+use crate::model::budget::{Continued, Declared, DoseRef, NUMB_FOR, OpenDose, Spent};
 use crate::model::plan::ClientCode;
 use crate::model::protocol::Modality;
 use crate::model::session::SessionId;
 use crate::record::RecordError;
 use crate::record::daily::Today;
-use crate::record::entry::{self, Body, HeadApplicator, HeadStep, StoredEntry};
+use crate::record::entry::{self, Body, HeadApplicator, HeadStep, SealReason, StoredEntry};
 use crate::record::store::{self, Reader, RecordedDose, SessionSummary};
 
 /// A ramp may begin this much later than its rest is over.
@@ -66,6 +66,7 @@ impl Reader {
         let today = Today { now: newest, zones: asked.zones };
         let in_doubt = self.in_doubt()?;
         let mut spent = Spent::default();
+        let mut cut_short = None;
         for session in self.sessions()? {
             if session.simulated != asked.simulated || session.settling {
                 continue;
@@ -76,10 +77,18 @@ impl Reader {
                 }
                 continue;
             }
+            go_on(&mut spent, cut_short, Today { now: session.opened, ..today });
             self.count(asked, &session, today, &mut spent)?;
+            spent.continued.sessions.push(session.session.clone());
+            let cut = matches!(session.sealed, Some((_, SealReason::DaemonRestart)));
+            cut_short = cut.then_some(session.opened);
             if asked.until == Some(&session.session) {
                 break;
             }
+        }
+        go_on(&mut spent, cut_short, today);
+        if spent.continued.in_week {
+            spent.sessions_in_week = spent.sessions_in_week.saturating_sub(1);
         }
         Ok(spent)
     }
@@ -135,8 +144,10 @@ impl Reader {
             .into_iter()
             .map(|(unit, dose)| open_dose(session, unit, dose, counted.is_today(dose, today)));
         spent.open.extend(open);
-        if !doses.is_empty() && session.plan_id == asked.plan_id && today.may_hold_in_week(session.opened) {
+        let of_plan = !doses.is_empty() && session.plan_id == asked.plan_id;
+        if of_plan && today.may_hold_in_week(session.opened) && !spent.continued.in_week {
             spent.sessions_in_week = spent.sessions_in_week.saturating_add(1);
+            spent.continued.in_week = true;
         }
         let of_today: Vec<&RecordedDose> =
             doses.iter().filter(|dose| counted.is_today(dose, today)).collect();
@@ -195,8 +206,11 @@ impl Counted<'_> {
             clients.entry(dose.modality).or_default().extend(spans);
         }
         for (modality, spans) in clients {
-            let day = spent.day.entry(modality).or_default();
-            *day = day.saturating_add(length(&merged(spans, 0)));
+            let time = length(&merged(spans, 0));
+            let (day, continued) = (&mut spent.day, &mut spent.continued.time);
+            for sum in [day.entry(modality).or_default(), continued.entry(modality).or_default()] {
+                *sum = sum.saturating_add(time);
+            }
         }
     }
 
@@ -243,8 +257,16 @@ impl Counted<'_> {
             }
             let day = spent.day.entry(declared.modality).or_default();
             *day = day.saturating_add(declared.time);
+            spent.continued.declared.push(declared);
         }
         Ok(())
+    }
+}
+
+/// Lets the next session go on with the one before it, when that was cut short the same day.
+fn go_on(spent: &mut Spent, cut_short: Option<jiff::Timestamp>, day: Today<'_>) {
+    if !cut_short.is_some_and(|opened| day.may_hold(opened)) {
+        spent.continued = Continued::default();
     }
 }
 
