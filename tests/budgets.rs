@@ -408,6 +408,7 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
         modality: Modality::Percussion,
         on: (seconds(4), seconds(90)),
         today: true,
+        stated: false,
     };
     let arms = |bench: &mut Bench, step: u8| {
         bench.idle_answers();
@@ -448,6 +449,10 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
         for _ in 0..2 {
             assert!(matches!(ask(&mut bench, 90, 20, "lifted off at once"), Verdict::Granted { .. }));
         }
+        assert!(
+            matches!(ask(&mut bench, 90, 30, "said otherwise"), Verdict::Refused(Refusal::State { .. })),
+            "another time changes nothing, and says so"
+        );
         let entries = bench.entries().filter(|(_, entry)| matches!(entry, Entry::Resolved { .. })).count();
         assert_eq!(entries, 1, "asked twice, resolved once");
         assert!(
@@ -468,6 +473,7 @@ fn sr_43_doubt_of_another_client_blocks_the_unit_alone() {
         modality: Modality::Percussion,
         on: (seconds(4), seconds(90)),
         today: false,
+        stated: false,
     };
     let mut bench = Bench::after(plan(), Spent { open: vec![open.clone()], ..Spent::default() });
     bench.idle_answers();
@@ -502,6 +508,7 @@ fn sr_13_the_budget_of_a_session_outlives_a_crash() {
         modality: Modality::Percussion,
         on,
         today: true,
+        stated: false,
     });
     let mut bench = Bench::after(plan(), spent);
     bench.arm(3);
@@ -520,6 +527,46 @@ fn sr_13_the_budget_of_a_session_outlives_a_crash() {
     let reason = "seen to stop".to_owned();
     bench.act(Act::Resolve(Resolution { of, shown: on, gave: seconds(100), reason }));
     bench.arm(4);
+}
+
+/// SR-43: a person who has seen a gun stop ends what it may have given there and then, plus its stop tail; it stays uncertain
+/// and blocks until it is resolved, also when the statement is false and the gun comes back running.
+#[test]
+fn sr_43_what_was_seen_to_stop_ends_there_and_is_resolved_then() {
+    for ran_on in [false, true] {
+        let mut bench = Bench::ready(plan());
+        bench.arm(3);
+        bench.set(3, raw(1_200));
+        bench.pass(seconds(10));
+        bench.link(1, false);
+        bench.units[1].deaf = true;
+        bench.pass(seconds(9));
+        assert!(bench.governor.snapshot(bench.now).unresolved.is_empty(), "nobody knows an end yet");
+        if !ran_on {
+            bench.power_off(1);
+        }
+        let request = bench.act(Act::StatedStopped { device: DeviceId(1) });
+        assert!(matches!(bench.verdict(request), Some(Verdict::Granted { .. })));
+        let view = bench.governor.snapshot(bench.now);
+        let [open] = view.unresolved.as_slice() else { panic!("{:?}", view.unresolved) };
+        assert!((9.5..=13.5).contains(&open.on.1.as_secs_f64()), "9 s unheard and a tail: {:?}", open.on);
+        assert!(!view.steps[2].uncertain, "it has an end");
+        let left = area_left(&bench, 3);
+        assert!((96.0..=101.0).contains(&left), "about 20 s count: {left} s left");
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: 4 });
+        assert!(matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::Unresolved { .. }))));
+        if ran_on {
+            bench.units[1].deaf = false;
+            bench.units[1].down = false;
+            bench.input(doseward::governor::Input::Link { device: DeviceId(1), up: true });
+            let at = doseward::model::command::Intensity::Speed(RawSpeed::from_raw(1_200));
+            bench.own_button(1, doseward::model::report::OwnButton::Started(at));
+            bench.pass(seconds(2));
+        }
+        bench.close();
+        law_7(&bench);
+    }
 }
 
 /// Clinical-safety 1.6: at a client's first visit with a modality the low cap holds; at the second it does not.

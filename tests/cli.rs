@@ -401,7 +401,12 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
         words[at + 1].trim_end_matches(',').to_owned()
     };
     let (session, dose) = (words[0], after("dose"));
-    let shown = format!("{} s", words[words.iter().position(|word| *word == "most").expect(&listed) + 1]);
+    let shown = listed.split('"').nth(1).expect(&listed).to_owned();
+    let seconds = shown.trim_end_matches(" s").parse::<u64>().expect("whole seconds, to be copied");
+    assert!(
+        listed.contains("at least 0:0") && listed.contains(&format!("at most 0:{seconds:02}")),
+        "{listed}"
+    );
     let resolve = |shown: &str, more: &[&str]| {
         let mut arguments = vec!["resolve", session, dose.as_str(), "--shown", shown, "--by", "T-01"];
         arguments.extend(more);
@@ -409,10 +414,17 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     };
     let stale = resolve("1 s", &["--gave", "1 s", "--reason", "seen to stop"]);
     assert_eq!(stale.status.code(), Some(1), "{}", crate::support::process::said(&stale));
+    let nobody = ["resolve", session, dose.as_str(), "--shown", &shown, "--reason", "seen", "--by", ""];
+    assert_eq!(room.record(&nobody).status.code(), Some(2), "nobody resolves");
     let none = resolve(&shown, &["--gave", "4 s", "--reason", " "]);
     assert_eq!(none.status.code(), Some(2), "{}", crate::support::process::said(&none));
     let done = resolve(&shown, &["--gave", "4 s", "--reason", "the leads were pulled"]);
     assert_eq!(done.status.code(), Some(0), "{}", crate::support::process::said(&done));
+    let same = resolve(&shown, &["--gave", "4 s", "--reason", "said again"]);
+    assert_eq!(same.status.code(), Some(0), "{}", crate::support::process::said(&same));
+    let other = resolve(&shown, &["--gave", "5 s", "--reason", "said otherwise"]);
+    assert_eq!(other.status.code(), Some(1), "{}", crate::support::process::said(&other));
+    assert!(crate::support::process::said(&other).contains("resolved before to 4 s"));
     assert_eq!(printed(&room.record(&["open-doses"])), "");
     let note = printed(&room.record(&["show", session]));
     let note = note.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -636,9 +636,12 @@ fn sr_43_an_uncertain_dose_is_narrowed_and_resolved_and_the_record_keeps_both() 
     );
     assert_eq!(ask(&resolve(31, 3, "seen")), Resolving::Outside(on), "below what is certain");
     assert_eq!(ask(&resolve(31, 32, "seen")), Resolving::Outside(on), "a resolution never widens");
-    assert_eq!(ask(&resolve(31, 20, " ")), Resolving::NoReason);
+    assert_eq!(ask(&resolve(31, 20, " ")), Resolving::Unsigned);
+    let nobody = Resolve { by: Actor { person: " ".to_owned(), ..therapist() }, ..resolve(31, 20, "seen") };
+    assert_eq!(ask(&nobody), Resolving::Unsigned);
     assert_eq!(ask(&resolve(31, 20, "lifted off at once")), Resolving::Done);
-    assert_eq!(ask(&resolve(31, 10, "another one")), Resolving::Already);
+    assert_eq!(ask(&resolve(31, 20, "said again")), Resolving::Already);
+    assert_eq!(ask(&resolve(31, 10, "another one")), Resolving::Otherwise(seconds(20)));
     assert_eq!(counted(&journal), (20, 0));
     assert_eq!(
         journal.narrow(stamp(220_000), &session, GUN, 70 * SECOND, NarrowedBy::StopProven).unwrap(),

@@ -257,7 +257,7 @@ impl Governor {
         self.bump();
     }
 
-    fn zero_proven(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
+    pub(super) fn zero_proven(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
         for index in self.steps_of(device) {
             self.settle_zero(now, index, (now, tail), out);
             if let Some(run) = self.runs.get_mut(index) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::governor::ledger::Interval;
 use crate::governor::output::{Entry, Output, Refusal, Verdict};
-use crate::governor::{Governor, Resolution};
+use crate::governor::{Governor, Resolution, StopView};
 use crate::model::budget::{DoseRef, OpenDose};
 use crate::model::dose::{DoseId, Evidence};
 use crate::model::session::Actor;
@@ -20,7 +20,8 @@ impl Governor {
         let Some(step) = self.step(index) else {
             return;
         };
-        let unit = self.plan.devices.get(usize::from(step.device.0));
+        let device = step.device;
+        let unit = self.plan.devices.get(usize::from(device.0));
         let on = (Duration::from_micros(interval.least.on_us), Duration::from_micros(interval.most.on_us));
         let open = OpenDose {
             of: DoseRef { session: None, dose },
@@ -29,6 +30,7 @@ impl Governor {
             modality: step.modality,
             on,
             today: true,
+            stated: self.unit(device).is_some_and(|unit| unit.stop.view == StopView::Stated),
         };
         self.settings.spent.open.push(open);
         self.doubtful.insert(dose, (index, interval.from));
@@ -44,8 +46,9 @@ impl Governor {
         out: &mut Vec<Output>,
     ) -> Verdict {
         let granted = Verdict::Granted { target: None };
-        if self.resolved.contains(&asked.of) {
-            return granted;
+        if let Some(gave) = self.resolved.get(&asked.of) {
+            let why = "It was resolved before, otherwise; nothing has changed.";
+            return if *gave == asked.gave { granted } else { Verdict::Refused(Refusal::State { why }) };
         }
         let known = self.settings.spent.open.iter().position(|open| open.of == asked.of);
         let Some((position, open)) =
@@ -59,11 +62,11 @@ impl Governor {
         if asked.gave < open.on.0 || asked.gave > open.on.1 {
             return Verdict::Refused(Refusal::OutsideBounds { on: open.on });
         }
-        if asked.reason.trim().is_empty() {
-            return Verdict::Refused(Refusal::State { why: "A resolution needs a reason." });
+        if asked.reason.trim().is_empty() || by.person.trim().is_empty() {
+            return Verdict::Refused(Refusal::State { why: "A resolution needs a person and a reason." });
         }
         self.settings.spent.open.remove(position);
-        self.resolved.insert(asked.of.clone());
+        self.resolved.insert(asked.of.clone(), asked.gave);
         self.give_back(&open, asked.gave);
         let (of, shown, gave, reason) = (asked.of.clone(), asked.shown, asked.gave, asked.reason.clone());
         self.append(now, Entry::Resolved { by, of, shown, gave, reason }, out);

@@ -95,6 +95,8 @@ pub struct OpenDose {
     pub on: (Duration, Duration),
     /// It counts in today's budgets.
     pub today: bool,
+    /// It ends where a person stated that the unit was seen to stop.
+    pub stated: bool,
 }
 
 /// What of a client's time is used up.

@@ -279,6 +279,7 @@ fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose, to
         modality: recorded.dose.modality,
         on: (Duration::from_micros(least), Duration::from_micros(most.max(least))),
         today,
+        stated: false,
     }
 }
 

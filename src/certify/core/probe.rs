@@ -218,11 +218,7 @@ impl World<'_> {
             10 => Act::TooMuch { step },
             11 => Act::OperatorLimit { step, limit: Some(some.with_magnitude(up(some, level))) },
             12 => Act::Reset { generation: Generation(self.probes.random.below(4)) },
-            13 => {
-                // Nobody says so of a unit that gives output.
-                let gives = self.oracle.gives(usize::from(planned.device.0));
-                if gives { Act::Present } else { Act::StatedStopped { device: planned.device } }
-            }
+            13 => self.oracle.seen(Act::StatedStopped { device: planned.device }),
             14 => Act::AcknowledgeAlarms,
             51 => Act::ClientLess { step },
             54 => Act::SensationReturned { step },
