@@ -409,6 +409,7 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
         on: (seconds(4), seconds(90)),
         today: true,
         stated: false,
+        earlier: None,
     };
     let arms = |bench: &mut Bench, step: u8| {
         bench.idle_answers();
@@ -474,6 +475,7 @@ fn sr_43_doubt_of_another_client_blocks_the_unit_alone() {
         on: (seconds(4), seconds(90)),
         today: false,
         stated: false,
+        earlier: None,
     };
     let mut bench = Bench::after(plan(), Spent { open: vec![open.clone()], ..Spent::default() });
     bench.idle_answers();
@@ -509,6 +511,7 @@ fn sr_13_the_budget_of_a_session_outlives_a_crash() {
         on,
         today: true,
         stated: false,
+        earlier: None,
     });
     let mut bench = Bench::after(plan(), spent);
     bench.arm(3);

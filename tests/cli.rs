@@ -435,6 +435,31 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     assert_eq!(room.record(&["verify"]).status.code(), Some(0));
 }
 
+/// SR-43: a gun whose daemon and guard were killed runs on for its battery's life, as far as anybody knows; the next session
+/// proves its stop, and from then on it is a matter of seconds.
+#[test]
+fn sr_43_the_next_session_proves_the_stop_of_a_killed_one() {
+    let room = Room::new(3);
+    let plan = data("plans/gun-first.toml");
+    let given = room.path("data");
+    let arguments = ["run", text(&plan), "--sim", "--data", text(&given), "--unattended"];
+    let mut killed = Running::start(&arguments);
+    killed.hears("| running |");
+    std::thread::sleep(Duration::from_secs(2));
+    killed.signal("-STOP");
+    signal(killed.daemon(), "-KILL");
+    killed.signal("-KILL");
+    killed.over();
+    let (code, _, said) = Running::start(&arguments).over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Gun 1 has proven its stop: what it gave on hamstrings right"), "{said}");
+    assert!(said.contains("is uncertain: between 0:0"), "a person resolves it: {said}");
+    let listed = printed(&room.record(&["open-doses"]));
+    let most = listed.split('"').nth(1).and_then(|text| text.trim_end_matches(" s").parse::<u64>().ok());
+    assert!(listed.lines().count() == 1 && most.is_some_and(|most| most < 120), "{listed}");
+    assert_eq!(room.record(&["verify"]).status.code(), Some(0));
+}
+
 /// Returns what counts on all areas in all sessions of a room, seconds.
 fn on_area(room: &Room) -> f64 {
     let reader = Reader::open(&room.path("data").join("rehearsal")).unwrap();

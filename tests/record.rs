@@ -578,8 +578,19 @@ fn spent_at(reader: &Reader, client: &str, wall: &str, monotonic: Option<(&str, 
     let (boot, monotonic_us) = monotonic.map_or((None, 0), |(boot, us)| (Some(boot), us));
     let wall = wall.parse().unwrap();
     let (plan_id, simulated) = ("knee-01", true);
-    let asked =
-        Asked { client: &client, plan_id, until: None, simulated, zones: &zones, wall, monotonic_us, boot };
+    let until = None;
+    let origin_us = monotonic_us;
+    let asked = Asked {
+        client: &client,
+        plan_id,
+        until,
+        simulated,
+        zones: &zones,
+        wall,
+        monotonic_us,
+        origin_us,
+        boot,
+    };
     reader.spent(&asked).unwrap()
 }
 
@@ -748,6 +759,7 @@ fn sr_34_no_zone_of_the_caller_makes_the_day_shorter() {
             zones,
             wall: wall.parse().unwrap(),
             monotonic_us: 0,
+            origin_us: 0,
             boot: None,
         };
         reader.spent(&asked).unwrap().day.get(&Modality::Percussion).map_or(0, Duration::as_secs)
@@ -835,6 +847,54 @@ fn sr_13_a_session_that_was_cut_short_goes_on_in_the_next_one() {
     assert_eq!(course(&tomorrow), (2, 0, 0), "another day");
     session(&mut journal, false);
     assert_eq!(course(&spent(&journal)), (2, 0, 0), "at last it was closed");
+}
+
+/// SR-43: a proof of stop in the next session ends what the same unit may have given in the one that crashed: on the
+/// screen, in the budgets and on record alike. Another boot's clock says nothing, and a machine that slept makes it longer.
+#[test]
+fn sr_43_a_stop_proven_in_the_next_session_ends_the_doubt_of_the_one_before() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut opened = head(S1);
+    opened.boot = Some("boot-1".to_owned());
+    journal.begin(&opened, stamp(0)).unwrap();
+    let mut dose = bout(7, 60_000, 160_000, 1750, 0);
+    dose.evidence = Evidence::Uncertain;
+    dose.lower = None;
+    dose.on_us = (4 * SECOND, 100 * SECOND);
+    dose.speed_us = (0, 100 * SECOND * 1750);
+    Writer { journal: &mut journal, next: 1 }.add(161_000, Entry::Dose(dose));
+    journal.seal(stamp(162_000)).unwrap();
+    let asked = |boot: &str, after: u64, wall: u64| {
+        let wall = stamp(wall * 1000).wall.to_string();
+        spent_at(&journal.reader().unwrap(), "K-0417", &wall, Some((boot, (5_000 + after) * SECOND)))
+    };
+    let ahead = |spent: &Spent| spent.open[0].earlier.as_ref().map(|earlier| earlier.ahead.as_secs());
+    assert_eq!(ahead(&asked("boot-2", 90, 90)), None);
+    assert_eq!(ahead(&asked("boot-1", 90, 95)), Some(95), "it slept for five seconds");
+    assert_eq!(ahead(&asked("boot-1", 90, 20)), Some(90), "the wall clock was set back");
+    let spent = asked("boot-1", 90, 90);
+    let bench = crate::support::bench::Bench::after(plan(), spent);
+    let view = bench.governor.snapshot(bench.now);
+    let [open] = view.unresolved.as_slice() else { panic!("{:?}", view.unresolved) };
+    // 30 s after its begin, a stop within a quarter of a second, and a second of tail.
+    assert_eq!(open.on.0.as_secs(), 4);
+    assert!((31_000..31_300).contains(&open.on.1.as_millis()), "{:?}", open.on);
+    let left = view.steps[0].area_left.as_millis();
+    assert!((88_700..=89_000).contains(&left), "the budget follows: {left} ms");
+    let ended: Vec<Entry> = bench
+        .entries()
+        .filter(|(_, entry)| matches!(entry, Entry::Ended { .. }))
+        .map(|(_, entry)| entry.clone())
+        .collect();
+    assert_eq!(ended.len(), 1, "once");
+    journal.begin(&head(S2), stamp(91_000)).unwrap();
+    journal.append(stamp(92_000), Seq(1), &ended[0]).unwrap();
+    journal.seal(stamp(93_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    let kept = reader.doses(&SessionId::new(S1)).unwrap().pop().unwrap();
+    let shown = (open.on.0.as_micros(), open.on.1.as_micros());
+    assert_eq!((u128::from(kept.bounds_us().0), u128::from(kept.bounds_us().1)), shown, "as on the screen");
+    assert!(verify::database(&reader, None).unwrap().sound());
 }
 
 // ---- tampering ----

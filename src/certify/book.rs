@@ -49,6 +49,7 @@ pub(super) fn spent(journal: &Journal, plan: &Plan, at: Mono) -> Result<Spent, R
         zones: &[jiff::tz::TimeZone::UTC],
         wall: stamp(at).wall,
         monotonic_us: at.micros(),
+        origin_us: 0,
         boot: None,
         until: None,
     })

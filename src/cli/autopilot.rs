@@ -338,6 +338,7 @@ mod tests {
             on: (Duration::ZERO, Duration::from_secs(12)),
             today: true,
             stated: false,
+            earlier: None,
         };
         shown.unresolved.push(open.clone());
         let mut autopilot = Autopilot::new(plan);

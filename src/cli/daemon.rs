@@ -212,6 +212,7 @@ impl Daemon {
             zones: &zones,
             wall: clock.wall(),
             monotonic_us: clock.monotonic_us(clock.now()),
+            origin_us: clock.origin_monotonic_us(),
             boot: boot.as_deref(),
         })?;
         for elsewhere in self.elsewhere.iter().cloned() {

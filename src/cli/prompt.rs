@@ -310,6 +310,7 @@ pub(crate) mod tests {
             on,
             today: true,
             stated: true,
+            earlier: None,
         });
         for (stated, key, gave, reason) in [
             (false, '1', on.1, "nobody saw it end"),

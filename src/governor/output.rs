@@ -379,6 +379,19 @@ pub enum Entry {
         /// The whole of it.
         limit: Duration,
     },
+    /// A proof of stop ends an uncertain dose of an earlier session.
+    Ended {
+        /// The unit.
+        device: DeviceId,
+        /// Which dose.
+        of: DoseRef,
+        /// As it was known before.
+        dose: Box<Dose>,
+        /// It was over by then, on the clock of its session.
+        zero_by: Mono,
+        /// Output time, at most.
+        most: Duration,
+    },
     /// A person resolved an uncertain interval.
     Resolved {
         /// Who.

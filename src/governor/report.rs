@@ -246,6 +246,7 @@ impl Governor {
                 unit.saw_zero(now);
                 self.release(device, true, out);
                 self.zero_proven(now, device, tail, out);
+                self.end_earlier(now, device, tail, out);
             }
             StopProgress::Unconfirmed => {
                 if !unit.stop_settled() {

@@ -7,6 +7,7 @@ use crate::governor::ledger::Interval;
 use crate::governor::output::{Entry, Output, Refusal, Verdict};
 use crate::governor::{Governor, Resolution, StopView};
 use crate::model::budget::{DoseRef, OpenDose};
+use crate::model::command::DeviceId;
 use crate::model::dose::{DoseId, Evidence};
 use crate::model::session::Actor;
 use crate::units::Mono;
@@ -30,6 +31,7 @@ impl Governor {
             modality: step.modality,
             on,
             today: true,
+            earlier: None,
             stated: self.unit(device).is_some_and(|unit| unit.stop.view == StopView::Stated),
         };
         self.settings.spent.open.push(open);
@@ -72,6 +74,35 @@ impl Governor {
         self.append(now, Entry::Resolved { by, of, shown, gave, reason }, out);
         self.bump();
         granted
+    }
+
+    /// A unit has proven its stop: what it gave in an earlier session was over by now, plus its stop tail.
+    pub(super) fn end_earlier(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
+        let Some(unit) = self.plan.devices.get(usize::from(device.0)).map(|planned| planned.label.clone())
+        else {
+            return;
+        };
+        let mut ended = Vec::new();
+        for open in self.settings.spent.open.iter_mut().filter(|open| open.unit == unit) {
+            let Some(earlier) = &open.earlier else {
+                continue;
+            };
+            let from = earlier.dose.from;
+            let zero_by = now.saturating_add(earlier.ahead).saturating_add(tail);
+            let most = zero_by.since(from).max(open.on.0);
+            // A proof from before it began says nothing of it.
+            if now.saturating_add(earlier.ahead) >= from && most < open.on.1 {
+                let before = open.clone();
+                open.on.1 = most;
+                ended.push((before, most, earlier.dose.clone(), zero_by));
+            }
+        }
+        for (open, most, dose, zero_by) in ended {
+            self.give_back(&open, most);
+            let of = open.of.clone();
+            self.append(now, Entry::Ended { device, of, dose: Box::new(dose), zero_by, most }, out);
+            self.bump();
+        }
     }
 
     /// Takes what a resolution leaves over out of the budgets.

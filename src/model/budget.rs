@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::area::{AreaCode, Place, Side};
-use crate::model::dose::DoseId;
+use crate::model::dose::{Dose, DoseId};
 use crate::model::limit::LimitOwner;
 use crate::model::protocol::Modality;
 use crate::model::session::SessionId;
@@ -97,6 +97,17 @@ pub struct OpenDose {
     pub today: bool,
     /// It ends where a person stated that the unit was seen to stop.
     pub stated: bool,
+    /// Of an earlier session of this client, in this boot: what a proof of stop in this session ends.
+    pub earlier: Option<Box<Earlier>>,
+}
+
+/// An uncertain dose on the clock of its own session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// The dose, as far as it was narrowed.
+    pub dose: Dose,
+    /// Added to an instant of this session it gives that instant on the other clock, or a later one.
+    pub ahead: Duration,
 }
 
 /// What of a client's time is used up.

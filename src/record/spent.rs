@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::model::area::{AreaCode, Place};
-use crate::model::budget::{Continued, Declared, DoseRef, NUMB_FOR, OpenDose, Spent};
+use crate::model::budget::{Continued, Declared, DoseRef, Earlier, NUMB_FOR, OpenDose, Spent};
 use crate::model::plan::ClientCode;
 use crate::model::protocol::Modality;
 use crate::model::session::SessionId;
@@ -40,6 +40,8 @@ pub struct Asked<'a> {
     pub wall: jiff::Timestamp,
     /// System monotonic clock, µs.
     pub monotonic_us: u64,
+    /// The same clock at the zero of the asking process's own, µs.
+    pub origin_us: u64,
     /// Which boot of the machine that is; `None`: the system does not say.
     pub boot: Option<&'a str>,
 }
@@ -140,9 +142,13 @@ impl Reader {
         // The low cap of a first visit holds all day: neither a restart nor a crash makes a second visit of it.
         let earlier = doses.iter().filter(|dose| !counted.is_today(dose, today));
         spent.known.extend(earlier.map(|dose| dose.dose.modality));
-        let open = open
-            .into_iter()
-            .map(|(unit, dose)| open_dose(session, unit, dose, counted.is_today(dose, today)));
+        let open = open.into_iter().map(|(unit, dose)| {
+            let earlier = counted.ahead().map(|ahead| {
+                let dose = dose.narrowed.as_ref().map_or(&dose.dose, |(_, narrowed)| narrowed).clone();
+                Box::new(Earlier { dose, ahead })
+            });
+            OpenDose { earlier, ..open_dose(session, unit, dose, counted.is_today(dose, today)) }
+        });
         spent.open.extend(open);
         let of_plan = !doses.is_empty() && session.plan_id == asked.plan_id;
         if of_plan && today.may_hold_in_week(session.opened) && !spent.continued.in_week {
@@ -181,6 +187,21 @@ impl Counted<'_> {
             (Some(_), Some(_)) => self.asked.monotonic_us,
             (None, _) | (_, None) => 0,
         })
+    }
+
+    /// Returns how far the session's clock is ahead of that of the asking process, at least; `None`: it was another boot. The
+    /// monotonic clock does not count sleep and the wall clock may have been set back: the later one is right.
+    fn ahead(&self) -> Option<Duration> {
+        let (boot, origin_us) = &self.session.boot;
+        boot.as_deref().filter(|boot| Some(*boot) == self.asked.boot)?;
+        let by_monotonic = Duration::from_micros(self.asked.origin_us.saturating_sub(*origin_us));
+        let opened = self.entries.first().map_or(0, |(entry, _)| entry.mono_us);
+        let since =
+            Duration::try_from(self.asked.wall.duration_since(self.session.opened)).unwrap_or_default();
+        let own = self.asked.monotonic_us.saturating_sub(self.asked.origin_us);
+        let by_wall =
+            since.saturating_add(Duration::from_micros(opened)).saturating_sub(Duration::from_micros(own));
+        Some(by_monotonic.max(by_wall))
     }
 
     fn doses(&self, doses: &[&RecordedDose], spent: &mut Spent) {
@@ -280,6 +301,7 @@ fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose, to
         on: (Duration::from_micros(least), Duration::from_micros(most.max(least))),
         today,
         stated: false,
+        earlier: None,
     }
 }
 
