@@ -218,6 +218,15 @@ fn a_daemon_that_is_killed_is_said_plainly_and_the_next_run_completes_its_record
     assert!(said.contains("was not closed: it is completed now"), "{said}");
     std::fs::write(room.path("plan.toml"), PLAN.replace("SECONDS", "2")).unwrap();
     let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(1), "nobody is here to resolve what is uncertain: {said}");
+    assert!(said.contains("Resolve it first, with a reason (u)"), "{said}");
+    let listed = printed(&room.record(&["open-doses"]));
+    let words: Vec<&str> = listed.split_whitespace().collect();
+    let shown = listed.split('"').nth(1).expect(&listed);
+    let resolve =
+        ["resolve", words[0], words[2], "--shown", shown, "--by", "T-01", "--reason", "nobody saw it end"];
+    assert_eq!(room.record(&resolve).status.code(), Some(0), "{listed}");
+    let (code, _, said) = room.run().over();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(room.record(&["verify"]).status.code(), Some(0));
 }
