@@ -404,10 +404,12 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
     let open = |unit: &str, side: Side| OpenDose {
         of: DoseRef { session: Some(SessionId::new("earlier")), dose: DoseId(7) },
         unit: unit.to_owned(),
-        place: Place { side, ..calf() },
+        place: Some(Place { side, ..calf() }),
         modality: Modality::Percussion,
         on: (seconds(4), seconds(90)),
         today: true,
+        stated: false,
+        earlier: None,
     };
     let arms = |bench: &mut Bench, step: u8| {
         bench.idle_answers();
@@ -448,6 +450,10 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
         for _ in 0..2 {
             assert!(matches!(ask(&mut bench, 90, 20, "lifted off at once"), Verdict::Granted { .. }));
         }
+        assert!(
+            matches!(ask(&mut bench, 90, 30, "said otherwise"), Verdict::Refused(Refusal::State { .. })),
+            "another time changes nothing, and says so"
+        );
         let entries = bench.entries().filter(|(_, entry)| matches!(entry, Entry::Resolved { .. })).count();
         assert_eq!(entries, 1, "asked twice, resolved once");
         assert!(
@@ -455,6 +461,114 @@ fn sr_43_area_and_unit_stay_blocked_until_a_person_resolves() {
             "the resolved time counts"
         );
         assert!(arms(&mut bench, step));
+    }
+}
+
+/// SR-43: what a unit gave to another client, uncertain yet, blocks that unit and no area, and says nothing of where it was.
+#[test]
+fn sr_43_doubt_of_another_client_blocks_the_unit_alone() {
+    let open = OpenDose {
+        of: DoseRef { session: Some(SessionId::new("earlier")), dose: DoseId(7) },
+        unit: "Gun".to_owned(),
+        place: None,
+        modality: Modality::Percussion,
+        on: (seconds(4), seconds(90)),
+        today: false,
+        stated: false,
+        earlier: None,
+    };
+    let mut bench = Bench::after(plan(), Spent { open: vec![open.clone()], ..Spent::default() });
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 3 });
+    let Some(Verdict::Refused(refusal)) = bench.verdict(request) else { panic!("armed") };
+    let said = "What Gun gave in an earlier session is uncertain: between 0:04 and 1:30. Resolve it first, with a reason (u).";
+    assert_eq!(refusal.to_string(), said);
+    bench.arm(4);
+    bench.act(Act::StopStep { step: 4 });
+    bench.pass(seconds(2));
+    let (shown, gave, reason) = (open.on, seconds(90), "nobody saw it end".to_owned());
+    bench.act(Act::Resolve(Resolution { of: open.of, shown, gave, reason }));
+    bench.arm(3);
+    assert!((area_left(&bench, 3) - 120.0).abs() < 0.01, "it was not on this client");
+}
+
+/// SR-13: the budget of a session goes on after a crash; what a resolution leaves over of the time before comes back.
+#[test]
+fn sr_13_the_budget_of_a_session_outlives_a_crash() {
+    let (crashed, place) =
+        (SessionId::new("crashed"), Place { area: AreaCode::new("low_back"), side: Side::Left });
+    let of = DoseRef { session: Some(crashed.clone()), dose: DoseId(7) };
+    let on = (Duration::ZERO, seconds(870));
+    let mut spent = Spent::default();
+    spent.day.insert(Modality::Percussion, seconds(870));
+    spent.continued.sessions.push(crashed);
+    spent.continued.time.insert(Modality::Percussion, seconds(870));
+    spent.open.push(OpenDose {
+        of: of.clone(),
+        unit: "another gun".to_owned(),
+        place: Some(place),
+        modality: Modality::Percussion,
+        on,
+        today: true,
+        stated: false,
+        earlier: None,
+    });
+    let mut bench = Bench::after(plan(), spent);
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(seconds(40));
+    let ran = bench.units[1].truth[&0].0;
+    assert!(ran <= 30.0 && ran > 29.0, "{ran} s of the 30 s that were left of 15 min");
+    let used = bench.entries().find_map(|(_, entry)| match entry {
+        Entry::BudgetUsed { budget, .. } => Some(*budget),
+        _ => None,
+    });
+    assert_eq!(used, Some(Budget::Session));
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 4 });
+    assert!(matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::Budget { .. }))));
+    let reason = "seen to stop".to_owned();
+    bench.act(Act::Resolve(Resolution { of, shown: on, gave: seconds(100), reason }));
+    bench.arm(4);
+}
+
+/// SR-43: a person who has seen a gun stop ends what it may have given there and then, plus its stop tail; it stays uncertain
+/// and blocks until it is resolved, also when the statement is false and the gun comes back running.
+#[test]
+fn sr_43_what_was_seen_to_stop_ends_there_and_is_resolved_then() {
+    for ran_on in [false, true] {
+        let mut bench = Bench::ready(plan());
+        bench.arm(3);
+        bench.set(3, raw(1_200));
+        bench.pass(seconds(10));
+        bench.link(1, false);
+        bench.units[1].deaf = true;
+        bench.pass(seconds(9));
+        assert!(bench.governor.snapshot(bench.now).unresolved.is_empty(), "nobody knows an end yet");
+        if !ran_on {
+            bench.power_off(1);
+        }
+        let request = bench.act(Act::StatedStopped { device: DeviceId(1) });
+        assert!(matches!(bench.verdict(request), Some(Verdict::Granted { .. })));
+        let view = bench.governor.snapshot(bench.now);
+        let [open] = view.unresolved.as_slice() else { panic!("{:?}", view.unresolved) };
+        assert!((9.5..=13.5).contains(&open.on.1.as_secs_f64()), "9 s unheard and a tail: {:?}", open.on);
+        assert!(!view.steps[2].uncertain, "it has an end");
+        let left = area_left(&bench, 3);
+        assert!((96.0..=101.0).contains(&left), "about 20 s count: {left} s left");
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: 4 });
+        assert!(matches!(bench.verdict(request), Some(Verdict::Refused(Refusal::Unresolved { .. }))));
+        if ran_on {
+            bench.units[1].deaf = false;
+            bench.units[1].down = false;
+            bench.input(doseward::governor::Input::Link { device: DeviceId(1), up: true });
+            let at = doseward::model::command::Intensity::Speed(RawSpeed::from_raw(1_200));
+            bench.own_button(1, doseward::model::report::OwnButton::Started(at));
+            bench.pass(seconds(2));
+        }
+        bench.close();
+        law_7(&bench);
     }
 }
 

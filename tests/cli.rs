@@ -218,6 +218,15 @@ fn a_daemon_that_is_killed_is_said_plainly_and_the_next_run_completes_its_record
     assert!(said.contains("was not closed: it is completed now"), "{said}");
     std::fs::write(room.path("plan.toml"), PLAN.replace("SECONDS", "2")).unwrap();
     let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(1), "nobody is here to resolve what is uncertain: {said}");
+    assert!(said.contains("Resolve it first, with a reason (u)"), "{said}");
+    let listed = printed(&room.record(&["open-doses"]));
+    let words: Vec<&str> = listed.split_whitespace().collect();
+    let shown = listed.split('"').nth(1).expect(&listed);
+    let resolve =
+        ["resolve", words[0], words[2], "--shown", shown, "--by", "T-01", "--reason", "nobody saw it end"];
+    assert_eq!(room.record(&resolve).status.code(), Some(0), "{listed}");
+    let (code, _, said) = room.run().over();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(room.record(&["verify"]).status.code(), Some(0));
 }
@@ -405,7 +414,12 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
         words[at + 1].trim_end_matches(',').to_owned()
     };
     let (session, dose) = (words[0], after("dose"));
-    let shown = format!("{} s", words[words.iter().position(|word| *word == "most").expect(&listed) + 1]);
+    let shown = listed.split('"').nth(1).expect(&listed).to_owned();
+    let seconds = shown.trim_end_matches(" s").parse::<u64>().expect("whole seconds, to be copied");
+    assert!(
+        listed.contains("at least 0:0") && listed.contains(&format!("at most 0:{seconds:02}")),
+        "{listed}"
+    );
     let resolve = |shown: &str, more: &[&str]| {
         let mut arguments = vec!["resolve", session, dose.as_str(), "--shown", shown, "--by", "T-01"];
         arguments.extend(more);
@@ -413,10 +427,17 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     };
     let stale = resolve("1 s", &["--gave", "1 s", "--reason", "seen to stop"]);
     assert_eq!(stale.status.code(), Some(1), "{}", crate::support::process::said(&stale));
+    let nobody = ["resolve", session, dose.as_str(), "--shown", &shown, "--reason", "seen", "--by", ""];
+    assert_eq!(room.record(&nobody).status.code(), Some(2), "nobody resolves");
     let none = resolve(&shown, &["--gave", "4 s", "--reason", " "]);
     assert_eq!(none.status.code(), Some(2), "{}", crate::support::process::said(&none));
     let done = resolve(&shown, &["--gave", "4 s", "--reason", "the leads were pulled"]);
     assert_eq!(done.status.code(), Some(0), "{}", crate::support::process::said(&done));
+    let same = resolve(&shown, &["--gave", "4 s", "--reason", "said again"]);
+    assert_eq!(same.status.code(), Some(0), "{}", crate::support::process::said(&same));
+    let other = resolve(&shown, &["--gave", "5 s", "--reason", "said otherwise"]);
+    assert_eq!(other.status.code(), Some(1), "{}", crate::support::process::said(&other));
+    assert!(crate::support::process::said(&other).contains("resolved before to 4 s"));
     assert_eq!(printed(&room.record(&["open-doses"])), "");
     let note = printed(&room.record(&["show", session]));
     let note = note.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -424,6 +445,31 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     let (code, _, said) = room.run().over();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("today's time on this area is used up (0:10, limit of the plan)"), "{said}");
+    assert_eq!(room.record(&["verify"]).status.code(), Some(0));
+}
+
+/// SR-43: a gun whose daemon and guard were killed runs on for its battery's life, as far as anybody knows; the next session
+/// proves its stop, and from then on it is a matter of seconds.
+#[test]
+fn sr_43_the_next_session_proves_the_stop_of_a_killed_one() {
+    let room = Room::new(3);
+    let plan = data("plans/gun-first.toml");
+    let given = room.path("data");
+    let arguments = ["run", text(&plan), "--sim", "--data", text(&given), "--unattended"];
+    let mut killed = Running::start(&arguments);
+    killed.hears("| running |");
+    std::thread::sleep(Duration::from_secs(2));
+    killed.signal("-STOP");
+    signal(killed.daemon(), "-KILL");
+    killed.signal("-KILL");
+    killed.over();
+    let (code, _, said) = Running::start(&arguments).over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Gun 1 has proven its stop: what it gave on hamstrings right"), "{said}");
+    assert!(said.contains("is uncertain: between 0:0"), "a person resolves it: {said}");
+    let listed = printed(&room.record(&["open-doses"]));
+    let most = listed.split('"').nth(1).and_then(|text| text.trim_end_matches(" s").parse::<u64>().ok());
+    assert!(listed.lines().count() == 1 && most.is_some_and(|most| most < 120), "{listed}");
     assert_eq!(room.record(&["verify"]).status.code(), Some(0));
 }
 

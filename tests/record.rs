@@ -7,7 +7,7 @@ use std::time::Duration;
 use doseward::alarm::{Alarm, Cause};
 use doseward::governor::{Entry, Interlock, Refusal, RequestId, Seq};
 use doseward::model::area::{AreaCode, Place, Side, Tissue};
-use doseward::model::budget::Spent;
+use doseward::model::budget::{Declared, Spent};
 use doseward::model::capability::{Capability, IntensityRange, PulseGrid, RateBasis, Telemetry};
 use doseward::model::command::{Channel, DeviceId, Epoch, Generation, Intensity, Setpoint};
 use doseward::model::dose::{Dose, DoseId, Evidence};
@@ -560,23 +560,37 @@ fn seal_totals_and_day_budgets_add_up_the_doses_and_count_the_upper_bound() {
     let day: BTreeMap<_, _> =
         spent.day.iter().map(|(modality, time)| (modality.word(), time.as_secs())).collect();
     assert_eq!(day, BTreeMap::from([("percussion", 121), ("tens", 112)]));
-    assert_eq!(spent.known.iter().map(|known| known.word()).collect::<Vec<_>>(), ["percussion", "tens"]);
+    assert!(spent.known.is_empty(), "a first visit is one all day");
     let tomorrow = spent_at(&reader, "K-0417", "2026-11-22T18:00:00Z", None);
     assert!(
         tomorrow.areas.is_empty() && tomorrow.day.is_empty() && tomorrow.known.len() == 2,
         "{tomorrow:?}"
     );
-    assert_eq!(spent_at(&reader, "K-2", "2026-11-21T18:00:00Z", None), Spent::default());
+    let other = spent_at(&reader, "K-2", "2026-11-21T18:00:00Z", None);
+    let units: Vec<_> = other.open.iter().map(|open| open.unit.as_str()).collect();
+    assert_eq!(units, ["P24 A"], "the unit in doubt");
+    assert_eq!(Spent { open: Vec::new(), ..other }, Spent::default());
 }
 
 /// Returns what a client got, asked at a wall time of the boot in which the sample was written.
 fn spent_at(reader: &Reader, client: &str, wall: &str, monotonic: Option<(&str, u64)>) -> Spent {
-    let (client, zone) = (ClientCode::new(client), jiff::tz::TimeZone::UTC);
+    let (client, zones) = (ClientCode::new(client), [jiff::tz::TimeZone::UTC]);
     let (boot, monotonic_us) = monotonic.map_or((None, 0), |(boot, us)| (Some(boot), us));
     let wall = wall.parse().unwrap();
     let (plan_id, simulated) = ("knee-01", true);
-    let asked =
-        Asked { client: &client, plan_id, until: None, simulated, zone: &zone, wall, monotonic_us, boot };
+    let until = None;
+    let origin_us = monotonic_us;
+    let asked = Asked {
+        client: &client,
+        plan_id,
+        until,
+        simulated,
+        zones: &zones,
+        wall,
+        monotonic_us,
+        origin_us,
+        boot,
+    };
     reader.spent(&asked).unwrap()
 }
 
@@ -633,9 +647,12 @@ fn sr_43_an_uncertain_dose_is_narrowed_and_resolved_and_the_record_keeps_both() 
     );
     assert_eq!(ask(&resolve(31, 3, "seen")), Resolving::Outside(on), "below what is certain");
     assert_eq!(ask(&resolve(31, 32, "seen")), Resolving::Outside(on), "a resolution never widens");
-    assert_eq!(ask(&resolve(31, 20, " ")), Resolving::NoReason);
+    assert_eq!(ask(&resolve(31, 20, " ")), Resolving::Unsigned);
+    let nobody = Resolve { by: Actor { person: " ".to_owned(), ..therapist() }, ..resolve(31, 20, "seen") };
+    assert_eq!(ask(&nobody), Resolving::Unsigned);
     assert_eq!(ask(&resolve(31, 20, "lifted off at once")), Resolving::Done);
-    assert_eq!(ask(&resolve(31, 10, "another one")), Resolving::Already);
+    assert_eq!(ask(&resolve(31, 20, "said again")), Resolving::Already);
+    assert_eq!(ask(&resolve(31, 10, "another one")), Resolving::Otherwise(seconds(20)));
     assert_eq!(counted(&journal), (20, 0));
     assert_eq!(
         journal.narrow(stamp(220_000), &session, GUN, 70 * SECOND, NarrowedBy::StopProven).unwrap(),
@@ -677,6 +694,207 @@ fn sr_34_a_stepped_wall_clock_changes_no_budget() {
     assert_eq!(other.ago(Modality::Percussion, &place("calf", Side::Right)), Some(Duration::from_secs(12)));
     let next_day = spent_at(&reader, "K-0417", &hours(25), Some(("boot-2", 12 * SECOND)));
     assert!(next_day.day.is_empty(), "the next day, after a restart of the machine");
+}
+
+/// SR-13: the low cap of a first visit is not lifted on the same day: not by another run, not by a crash.
+#[test]
+fn sr_13_a_first_visit_stays_one_all_day() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut to = Writer::begin(&mut journal, S1, 0);
+    to.add(61_000, Entry::Dose(bout(1, 0, 60_000, 1750, 0)));
+    journal.seal(stamp(62_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    for (wall, known) in [
+        ("2026-11-21T13:05:00Z", 0),
+        ("2026-11-21T23:59:00Z", 0),
+        ("2026-11-22T00:30:00Z", 0),
+        ("2026-11-22T13:05:00Z", 1),
+    ] {
+        assert_eq!(spent_at(&reader, "K-0417", wall, None).known.len(), known, "{wall}");
+    }
+}
+
+/// SR-43: an uncertain dose blocks its unit for another client too, without a word of the first client; his own area stays
+/// free, and once it is resolved the unit is free.
+#[test]
+fn sr_43_a_unit_in_doubt_is_blocked_for_every_client() {
+    use doseward::record::settle::{Resolve, Resolving};
+    let mut journal = Journal::in_memory().unwrap();
+    let dose = write_uncertain(&mut journal);
+    let other = |journal: &Journal| spent_at(&journal.reader().unwrap(), "K-2", "2026-11-21T18:00:00Z", None);
+    let spent = other(&journal);
+    let [open] = spent.open.as_slice() else { panic!("{:?}", spent.open) };
+    assert_eq!((open.unit.as_str(), &open.place, open.today), ("Theragun PRO B", &None, false));
+    assert_eq!(Spent { open: Vec::new(), ..spent }, Spent::default(), "nothing else is another client's");
+    let seconds = Duration::from_secs;
+    let resolve = Resolve {
+        session: SessionId::new(S1),
+        dose: dose.id,
+        shown: (seconds(4), seconds(100)),
+        gave: None,
+        by: therapist(),
+        reason: "nobody saw it end".to_owned(),
+    };
+    assert_eq!(journal.resolve(stamp(210_000), &resolve).unwrap(), Resolving::Done);
+    assert_eq!(other(&journal), Spent::default());
+}
+
+/// SR-34: a zone that the caller names takes nothing out of today: any zone's today counts, and so does half a day.
+#[test]
+fn sr_34_no_zone_of_the_caller_makes_the_day_shorter() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut to = Writer::begin(&mut journal, S1, 0);
+    to.add(61_000, Entry::Dose(bout(1, 0, 60_000, 1750, 0)));
+    journal.seal(stamp(62_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    // In this zone midnight was two minutes after the bout.
+    let named = jiff::tz::TimeZone::fixed(jiff::tz::Offset::from_seconds(10 * 3600 + 57 * 60).unwrap());
+    let day = |wall: &str, zones: &[jiff::tz::TimeZone]| {
+        let client = ClientCode::new("K-0417");
+        let asked = Asked {
+            client: &client,
+            plan_id: "knee-01",
+            until: None,
+            simulated: true,
+            zones,
+            wall: wall.parse().unwrap(),
+            monotonic_us: 0,
+            origin_us: 0,
+            boot: None,
+        };
+        reader.spent(&asked).unwrap().day.get(&Modality::Percussion).map_or(0, Duration::as_secs)
+    };
+    let own = jiff::tz::TimeZone::fixed(jiff::tz::offset(-12));
+    assert_eq!(day("2026-11-21T13:05:00Z", std::slice::from_ref(&named)), 60, "four minutes ago");
+    assert_eq!(
+        day("2026-11-22T01:30:00Z", &[own.clone(), named.clone()]),
+        60,
+        "still today by the box's zone"
+    );
+    assert_eq!(day("2026-11-22T01:30:00Z", std::slice::from_ref(&named)), 0);
+    assert_eq!(day("2026-11-22T13:30:00Z", &[own, named]), 0, "tomorrow in both");
+}
+
+/// SR-25: TENS that was given elsewhere before an earlier session makes its area numb in the next one too.
+#[test]
+fn sr_25_declared_tens_makes_its_area_numb_in_a_later_session_too() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut opened = head(S1);
+    opened.boot = Some("boot-1".to_owned());
+    journal.begin(&opened, stamp(0)).unwrap();
+    let calf = place("calf", Side::Right);
+    let declared =
+        Declared { modality: Modality::Tens, place: calf.clone(), time: Duration::from_secs(1200) };
+    Writer { journal: &mut journal, next: 1 }.add(10_000, Entry::Declared { by: therapist(), declared });
+    journal.seal(stamp(20_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    let numb = |minutes: u64| {
+        let now = 5_010 * SECOND + minutes * 60 * SECOND;
+        spent_at(&reader, "K-0417", "2026-11-21T14:00:00Z", Some(("boot-1", now))).numb
+    };
+    assert_eq!(numb(5), [(calf, Duration::from_secs(300))]);
+    assert!(numb(30).is_empty(), "half an hour ago");
+}
+
+/// SR-13: a session that was cut short goes on in the next one: its time counts in the session's budget, it is no other
+/// session of the week, and what was declared in it is not declared a second time. A session that was closed is over.
+#[test]
+fn sr_13_a_session_that_was_cut_short_goes_on_in_the_next_one() {
+    let declared = |seconds: u64| Declared {
+        modality: Modality::Percussion,
+        place: place("low_back", Side::Left),
+        time: Duration::from_secs(seconds),
+    };
+    let mut journal = Journal::in_memory().unwrap();
+    let mut at = 0;
+    let mut session = |journal: &mut Journal, cut: bool| {
+        at += 1;
+        let begin = at * 600_000;
+        let mut to = Writer::begin(journal, &format!("01932e4a-5e00-7000-8000-00000000001{at}"), begin);
+        if at == 2 {
+            to.add(begin, Entry::Declared { by: therapist(), declared: declared(30) });
+        }
+        to.add(begin + 61_000, Entry::Dose(bout(1, begin, begin + 60_000, 1750, 0)));
+        journal.progress_done(GUN, OUT).unwrap();
+        journal.commit().unwrap();
+        if !cut {
+            journal.seal(stamp(begin + 62_000)).unwrap();
+        }
+    };
+    let spent =
+        |journal: &Journal| spent_at(&journal.reader().unwrap(), "K-0417", "2026-11-21T18:00:00Z", None);
+    let course = |spent: &Spent| {
+        let time = spent.continued.time.get(&Modality::Percussion).map_or(0, Duration::as_secs);
+        (spent.sessions_in_week, time, spent.continued.sessions.len())
+    };
+    session(&mut journal, false);
+    assert_eq!(course(&spent(&journal)), (1, 0, 0), "closed: the next one is another one");
+    session(&mut journal, true);
+    journal = journal.reopen().unwrap();
+    journal.recover(stamp(1_300_000)).unwrap();
+    let mut once = spent(&journal);
+    assert_eq!(course(&once), (1, 60, 1), "cut short: the next one goes on with it");
+    assert_eq!(once.day[&Modality::Percussion].as_secs(), 150);
+    for (time, day) in [(30, 150), (30, 180), (20, 200)] {
+        once.declare_again(declared(time));
+        assert_eq!(once.day[&Modality::Percussion].as_secs(), day, "on record once, so taken out once");
+    }
+    session(&mut journal, true);
+    journal = journal.reopen().unwrap();
+    journal.recover(stamp(1_900_000)).unwrap();
+    assert_eq!(course(&spent(&journal)), (1, 120, 2), "cut short twice");
+    let tomorrow = spent_at(&journal.reader().unwrap(), "K-0417", "2026-11-22T18:00:00Z", None);
+    assert_eq!(course(&tomorrow), (2, 0, 0), "another day");
+    session(&mut journal, false);
+    assert_eq!(course(&spent(&journal)), (2, 0, 0), "at last it was closed");
+}
+
+/// SR-43: a proof of stop in the next session ends what the same unit may have given in the one that crashed: on the
+/// screen, in the budgets and on record alike. Another boot's clock says nothing, and a machine that slept makes it longer.
+#[test]
+fn sr_43_a_stop_proven_in_the_next_session_ends_the_doubt_of_the_one_before() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut opened = head(S1);
+    opened.boot = Some("boot-1".to_owned());
+    journal.begin(&opened, stamp(0)).unwrap();
+    let mut dose = bout(7, 60_000, 160_000, 1750, 0);
+    dose.evidence = Evidence::Uncertain;
+    dose.lower = None;
+    dose.on_us = (4 * SECOND, 100 * SECOND);
+    dose.speed_us = (0, 100 * SECOND * 1750);
+    Writer { journal: &mut journal, next: 1 }.add(161_000, Entry::Dose(dose));
+    journal.seal(stamp(162_000)).unwrap();
+    let asked = |boot: &str, after: u64, wall: u64| {
+        let wall = stamp(wall * 1000).wall.to_string();
+        spent_at(&journal.reader().unwrap(), "K-0417", &wall, Some((boot, (5_000 + after) * SECOND)))
+    };
+    let ahead = |spent: &Spent| spent.open[0].earlier.as_ref().map(|earlier| earlier.ahead.as_secs());
+    assert_eq!(ahead(&asked("boot-2", 90, 90)), None);
+    assert_eq!(ahead(&asked("boot-1", 90, 95)), Some(95), "it slept for five seconds");
+    assert_eq!(ahead(&asked("boot-1", 90, 20)), Some(90), "the wall clock was set back");
+    let spent = asked("boot-1", 90, 90);
+    let bench = crate::support::bench::Bench::after(plan(), spent);
+    let view = bench.governor.snapshot(bench.now);
+    let [open] = view.unresolved.as_slice() else { panic!("{:?}", view.unresolved) };
+    // 30 s after its begin, a stop within a quarter of a second, and a second of tail.
+    assert_eq!(open.on.0.as_secs(), 4);
+    assert!((31_000..31_300).contains(&open.on.1.as_millis()), "{:?}", open.on);
+    let left = view.steps[0].area_left.as_millis();
+    assert!((88_700..=89_000).contains(&left), "the budget follows: {left} ms");
+    let ended: Vec<Entry> = bench
+        .entries()
+        .filter(|(_, entry)| matches!(entry, Entry::Ended { .. }))
+        .map(|(_, entry)| entry.clone())
+        .collect();
+    assert_eq!(ended.len(), 1, "once");
+    journal.begin(&head(S2), stamp(91_000)).unwrap();
+    journal.append(stamp(92_000), Seq(1), &ended[0]).unwrap();
+    journal.seal(stamp(93_000)).unwrap();
+    let reader = journal.reader().unwrap();
+    let kept = reader.doses(&SessionId::new(S1)).unwrap().pop().unwrap();
+    let shown = (open.on.0.as_micros(), open.on.1.as_micros());
+    assert_eq!((u128::from(kept.bounds_us().0), u128::from(kept.bounds_us().1)), shown, "as on the screen");
+    assert!(verify::database(&reader, None).unwrap().sound());
 }
 
 // ---- tampering ----

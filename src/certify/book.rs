@@ -46,9 +46,10 @@ pub(super) fn spent(journal: &Journal, plan: &Plan, at: Mono) -> Result<Spent, R
         client: &plan.client,
         plan_id: &plan.id,
         simulated: true,
-        zone: &jiff::tz::TimeZone::UTC,
+        zones: &[jiff::tz::TimeZone::UTC],
         wall: stamp(at).wall,
         monotonic_us: at.micros(),
+        origin_us: 0,
         boot: None,
         until: None,
     })

@@ -448,6 +448,7 @@ impl<'a> World<'a> {
     }
 
     fn ask(&mut self, act: Act, seen: Version, times: u8) {
+        let act = self.oracle.seen(act);
         self.requests = self.requests.saturating_add(1);
         let id = RequestId(self.requests);
         for _ in 0..times {

@@ -263,6 +263,7 @@ impl People {
     }
 
     async fn ask(&mut self, common: &Common, session: &SessionHandle, act: Act, seen: Version) {
+        let act = lock(common).oracle.seen(act);
         self.requests += 1;
         let request = Request { id: RequestId(self.requests), by: actor(), seen, act: act.clone() };
         lock(common).input(&Input::Request(request));

@@ -718,6 +718,12 @@ impl Oracle {
         self.units.get(unit).is_some_and(|unit| unit.stopping.is_some())
     }
 
+    /// Returns what a person asks for who sees the units: nobody states that a unit was stopped which gives output.
+    pub(crate) fn seen(&self, act: Act) -> Act {
+        let wrong = matches!(act, Act::StatedStopped { device } if self.gives(usize::from(device.0)));
+        if wrong { Act::Present } else { act }
+    }
+
     /// Returns whether a unit gives output.
     pub(crate) fn gives(&self, unit: usize) -> bool {
         self.units.get(unit).is_some_and(|unit| unit.outputs.iter().any(Output::gives))

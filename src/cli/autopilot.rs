@@ -9,8 +9,7 @@
 
 use std::time::Duration;
 
-use crate::governor::{Act, Refusal, Resolution, Snapshot, StepState, StepView, StopView, Verdict};
-use crate::model::budget::OpenDose;
+use crate::governor::{Act, Refusal, Snapshot, StepState, StepView, StopView, Verdict};
 use crate::model::command::{DeviceId, Intensity};
 use crate::model::plan::{Plan, Step};
 use crate::model::session::StopReason;
@@ -136,9 +135,6 @@ impl Autopilot {
         if !self.read_back {
             return self.ask(None, Act::ReadBack { client: self.plan.client.clone() });
         }
-        if let Some(open) = snapshot.unresolved.first() {
-            return self.ask(None, accept(open, "unattended"));
-        }
         let each = views.into_iter().map(|view| self.operate(view, snapshot.at));
         let found: Vec<Next> = each.collect();
         let next = found.into_iter().find(|next| *next != Next::Wait).unwrap_or(Next::Wait);
@@ -223,7 +219,10 @@ impl Autopilot {
                     follow.numb = true;
                 }
             }
-            Some(Verdict::Refused(why @ (Refusal::Budget { .. } | Refusal::Course { .. }))) => {
+            // What is uncertain is resolved by a person (SR-43), and nobody is here.
+            Some(Verdict::Refused(
+                why @ (Refusal::Budget { .. } | Refusal::Course { .. } | Refusal::Unresolved { .. }),
+            )) => {
                 if let Some(follow) = follow {
                     follow.never = Some(why.to_string());
                 }
@@ -298,12 +297,6 @@ impl Follow {
     }
 }
 
-/// Returns the resolution that counts the upper bound.
-fn accept(open: &OpenDose, reason: &str) -> Act {
-    let (shown, gave) = (open.on, open.on.1);
-    Act::Resolve(Resolution { of: open.of.clone(), shown, gave, reason: reason.to_owned() })
-}
-
 /// Returns why a step ended, when it was not completed.
 fn early(view: &StepView) -> Option<StopReason> {
     match view.state {
@@ -321,4 +314,45 @@ fn early(view: &StepView) -> Option<StopReason> {
 fn first_upper(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::prompt::tests::{plan, snapshot};
+    use crate::model::budget::{DoseRef, OpenDose};
+    use crate::model::dose::DoseId;
+
+    /// SR-43: a person resolves what is uncertain. Nobody is here, so the plan stays incomplete.
+    #[test]
+    fn sr_43_nobody_resolves_by_himself() {
+        let plan = plan();
+        let mut shown = snapshot(&plan, StepState::Waiting);
+        let open = OpenDose {
+            of: DoseRef { session: None, dose: DoseId(1) },
+            unit: plan.devices[0].label.clone(),
+            place: Some(plan.steps[0].place.clone()),
+            modality: plan.steps[0].modality,
+            on: (Duration::ZERO, Duration::from_secs(12)),
+            today: true,
+            stated: false,
+            earlier: None,
+        };
+        shown.unresolved.push(open.clone());
+        let mut autopilot = Autopilot::new(plan);
+        let Next::Ask(read_back) = autopilot.next(&shown) else { panic!("nothing is asked") };
+        assert!(matches!(read_back, Act::ReadBack { .. }));
+        autopilot.answered(&read_back, Some(&Verdict::Granted { target: None }), shown.at);
+        shown.at = shown.at.saturating_add(AGAIN_AFTER);
+        let Next::Ask(arm) = autopilot.next(&shown) else { panic!("nothing is asked") };
+        assert_eq!(arm, Act::Arm { step: 1 });
+        let OpenDose { of, unit, place, on, .. } = open;
+        let refused = Verdict::Refused(Refusal::Unresolved { of, unit, place, on });
+        autopilot.answered(&arm, Some(&refused), shown.at);
+        shown.at = shown.at.saturating_add(AGAIN_AFTER);
+        let next = autopilot.next(&shown);
+        assert!(matches!(&next, Next::GiveUp(why) if why.contains("is uncertain")), "{next:?}");
+    }
 }

@@ -33,7 +33,7 @@ use crate::model::command::DeviceId;
 use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
-use crate::record::daily::{Locked, Now};
+use crate::record::daily::{self, Locked, Now};
 use crate::record::entry::{GuardUnit, SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::recover::GuardAct;
@@ -219,19 +219,20 @@ impl Daemon {
 
     /// Returns what the client already got: by the record, and as declared.
     fn spent(&self, plan: &Plan, journal: &Journal, clock: &Clock) -> Result<Spent, RecordError> {
-        let (zone, boot) = (jiff::tz::TimeZone::system(), boot());
+        let (zones, boot) = (daily::zones(), boot());
         let mut spent = journal.reader()?.spent(&Asked {
             client: &plan.client,
             plan_id: &plan.id,
             until: None,
             simulated: self.simulated,
-            zone: &zone,
+            zones: &zones,
             wall: clock.wall(),
             monotonic_us: clock.monotonic_us(clock.now()),
+            origin_us: clock.origin_monotonic_us(),
             boot: boot.as_deref(),
         })?;
-        for elsewhere in &self.elsewhere {
-            spent.declare(elsewhere.0.clone());
+        for elsewhere in self.elsewhere.iter().cloned() {
+            if self.again { spent.declare_again(elsewhere.0) } else { spent.declare(elsewhere.0) }
         }
         spent.beyond_course = self.beyond_course.clone().filter(|reason| !reason.trim().is_empty());
         Ok(spent)
@@ -323,16 +324,15 @@ impl Daemon {
 
     /// Returns what sounds the alarms. A rehearsal uses the player when it was tested today, else the log.
     fn voice(&self, player: Option<Vec<String>>, newest: Option<jiff::Timestamp>) -> Result<Voice, String> {
-        let zone = jiff::tz::TimeZone::system();
         // Tests are kept with the real sessions; a rehearsal's store lies inside that.
         let store = if self.simulated { self.data.parent().unwrap_or(&self.data) } else { &self.data };
         let heard = |player: &[String]| {
             // Where no record can be read, nobody is on record as having heard it.
             let reader = Reader::open(store).ok()?;
-            reader.alarm_heard(&player.join(" "), &zone).ok().flatten()
+            reader.alarm_heard(&player.join(" ")).ok().flatten()
         };
-        let day = player.as_deref().and_then(heard);
-        let tested = Tested::Heard { day, newest, zone: zone.clone() };
+        let at = player.as_deref().and_then(heard);
+        let tested = Tested::Heard { at, newest, zones: daily::zones() };
         let is_heard = tested.at(Clock::start().wall()) == AlarmOutput::Heard;
         match player {
             Some(player) if is_heard || !self.simulated => {

@@ -265,6 +265,7 @@ impl Screen<'_> {
             match prompt.reply(key, snapshot, now) {
                 Reply::Ask(act, then) => acts = Some((act, then)),
                 Reply::Done => {}
+                Reply::Again(prompt) => self.open(prompt),
                 Reply::Left(why) => self.say(&why),
                 Reply::Key(said) => {
                     if let Some(said) = said {
@@ -341,10 +342,13 @@ impl Screen<'_> {
     /// Asks what the oldest uncertain interval gave.
     fn resolve(&mut self, snapshot: &Snapshot) {
         let Some(open) = snapshot.unresolved.first() else {
-            return self.say("Nothing is uncertain.");
+            return self.say(&prompt::nothing_to_resolve(self.plan, snapshot));
         };
-        self.say(&format!("Uncertain: {} on {}.", open.unit, open.place));
-        self.open(Prompt::Resolve { place: 0, shown: open.on });
+        let place =
+            open.place.as_ref().map_or("in an earlier session".to_owned(), |place| format!("on {place}"));
+        self.say(&format!("Uncertain: {} {place}.", open.unit));
+        let (shown, stated) = (open.on, open.stated);
+        self.open(Prompt::Resolve { place: 0, shown, stated, chosen: None });
     }
 
     /// Returns the step that keys and the live line are about.

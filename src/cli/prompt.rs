@@ -1,4 +1,5 @@
-//! Questions at the terminal: why above usual, and the client's discomfort before and after a step.
+//! Questions at the terminal: why above usual, what an uncertain interval gave, and the client's discomfort before and after
+//! a step.
 //!
 //! Invariants:
 //! - a question never keeps a key that stops, holds or lowers from what it does;
@@ -8,9 +9,10 @@
 use std::time::Duration;
 
 use crate::cli::keys;
-use crate::cli::words::clock;
+use crate::cli::words::{self, clock};
 use crate::governor::{Act, Resolution, Snapshot, StepState};
 use crate::model::command::Intensity;
+use crate::model::plan::Plan;
 use crate::units::Mono;
 
 /// A question for a reason is withdrawn after this: a later digit is a score again.
@@ -21,6 +23,9 @@ const REASONS: [&str; 4] = ["thick tissue", "used to it", "asked by the client",
 
 /// How an uncertain interval is resolved: at its longest, at its shortest.
 const RESOLVED: [&str; 2] = ["nobody saw it end", "it was seen to stop at once"];
+
+/// Why it is resolved at its longest, when a person pressed v at its end.
+const SEEN: &str = "it was seen to stop when v was pressed";
 
 /// A question that waits for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,10 @@ pub(crate) enum Prompt {
         place: usize,
         /// The bounds that are shown.
         shown: (Duration, Duration),
+        /// It ends where a person stated that the unit was seen to stop.
+        stated: bool,
+        /// What was chosen and waits for a yes: the time that counts, and why.
+        chosen: Option<(Duration, &'static str)>,
     },
     /// Discomfort after the step's end.
     After {
@@ -55,13 +64,15 @@ pub(crate) enum Prompt {
     },
 }
 
-/// What a key comes to while a question waits. The question is over in any case.
+/// What a key comes to while a question waits. That question is over in any case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     /// Ask for this, and when it is granted, for the other.
     Ask(Act, Option<Act>),
     /// The question is answered, and nothing is asked for.
     Done,
+    /// Another question follows.
+    Again(Prompt),
     /// No answer. This is said; nothing is asked for.
     Left(String),
     /// No answer: the key does what it does without a question. This is said before.
@@ -91,8 +102,13 @@ impl Prompt {
                     "Step {step}: discomfort now, 0 to 10 (t is ten)? (Enter: not asked)  Then it is armed."
                 )
             }
-            Self::Resolve { shown: (least, most), .. } => {
-                let [longest, shortest] = RESOLVED;
+            Self::Resolve { chosen: Some((gave, why)), .. } => {
+                let gave = clock(gave.saturating_add(Duration::from_millis(999)));
+                format!("{gave} will count: {why}. This is final. Enter: yes   any other key: later")
+            }
+            Self::Resolve { shown: (least, most), stated, .. } => {
+                let [unseen, shortest] = RESOLVED;
+                let longest = if stated { SEEN } else { unseen };
                 let most = clock(most.saturating_add(Duration::from_millis(999)));
                 format!(
                     "Between {} and {most} of output. What counts? 1 {most}: {longest}  2 {}: {shortest}   any other key: \
@@ -135,21 +151,24 @@ impl Prompt {
                     None => Reply::Left(format!("Not raised: it stays at {stays}.")),
                 }
             }
-            Self::Resolve { place, shown } => {
+            Self::Resolve { place, shown, stated, chosen } => {
                 let open = snapshot.unresolved.get(place).filter(|open| open.on == shown);
-                let [longest, shortest] = RESOLVED;
-                let chosen = match key {
-                    '1' => Some((shown.1, longest)),
-                    '2' => Some((shown.0, shortest)),
-                    _ => None,
-                };
-                match (chosen, open) {
-                    (Some((gave, reason)), Some(open)) => {
+                let [unseen, shortest] = RESOLVED;
+                let longest = if stated { SEEN } else { unseen };
+                let changed = || Reply::Left("The bounds have changed. Press u again.".to_owned());
+                let ask_again =
+                    |chosen| Reply::Again(Self::Resolve { place, shown, stated, chosen: Some(chosen) });
+                match (key, chosen, open) {
+                    ('\n' | '\r', Some((gave, reason)), Some(open)) => {
                         let (of, reason) = (open.of.clone(), reason.to_owned());
                         Reply::Ask(Act::Resolve(Resolution { of, shown, gave, reason }), None)
                     }
-                    (Some(_), None) => Reply::Left("The bounds have changed. Press u again.".to_owned()),
-                    (None, _) => Reply::Key(None),
+                    ('\n' | '\r', Some(_), None) | ('1' | '2', None, None) => changed(),
+                    ('1', None, Some(_)) => ask_again((shown.1, longest)),
+                    ('2', None, Some(_)) => ask_again((shown.0, shortest)),
+                    // A digit pressed twice by a wet finger is no score either.
+                    ('1' | '2', Some(_), _) => Reply::Left("Not resolved yet: press u.".to_owned()),
+                    _ => Reply::Key(None),
                 }
             }
             Self::Before { .. } | Self::After { .. } if holds_output(snapshot) => Reply::Key(None),
@@ -167,6 +186,20 @@ impl Prompt {
     }
 }
 
+/// Returns why no uncertain interval can be resolved: there is none, or nobody knows its end yet.
+pub(crate) fn nothing_to_resolve(plan: &Plan, snapshot: &Snapshot) -> String {
+    let open = snapshot.steps.iter().find(|view| view.uncertain);
+    match open.and_then(|view| plan.steps.iter().find(|step| step.number == view.number)) {
+        Some(step) => format!(
+            "{} on {} may still run, so there is no end to resolve yet. First see that it stopped and press v, or wait \
+             until it proves that; then press u.",
+            words::label(plan, step.device),
+            step.place
+        ),
+        None => "Nothing is uncertain.".to_owned(),
+    }
+}
+
 /// Returns whether a step holds output, or is being prepared for it.
 pub(crate) fn holds_output(snapshot: &Snapshot) -> bool {
     snapshot.steps.iter().any(|view| match view.state {
@@ -180,8 +213,9 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::{Library, load_plan};
     use crate::governor::{Phase, StepView, Version};
+    use crate::model::budget::{DoseRef, OpenDose};
+    use crate::model::dose::DoseId;
     use crate::model::limit::LimitOwner;
-    use crate::model::plan::Plan;
     use crate::model::session::{Discomfort, StopReason};
 
     const NOW: Mono = Mono::from_micros(60_000_000);
@@ -259,6 +293,61 @@ pub(crate) mod tests {
             };
             assert_eq!(prompt.reply(key, &shown, NOW), expected, "{key:?}");
         }
+    }
+
+    /// SR-43: one wet key press resolves nothing: what was chosen is said and waits for Enter; who pressed v is asked by that.
+    #[test]
+    fn sr_43_a_resolution_is_final_only_after_a_second_other_key() {
+        let plan = plan();
+        let mut shown = snapshot(&plan, StepState::Waiting);
+        let on = (Duration::ZERO, Duration::from_millis(12_300));
+        let of = DoseRef { session: None, dose: DoseId(7) };
+        shown.unresolved.push(OpenDose {
+            of: of.clone(),
+            unit: "Gun".to_owned(),
+            place: Some(plan.steps[0].place.clone()),
+            modality: plan.steps[0].modality,
+            on,
+            today: true,
+            stated: true,
+            earlier: None,
+        });
+        for (stated, key, gave, reason) in [
+            (false, '1', on.1, "nobody saw it end"),
+            (true, '1', on.1, "it was seen to stop when v was pressed"),
+            (true, '2', on.0, "it was seen to stop at once"),
+        ] {
+            let first = Prompt::Resolve { place: 0, shown: on, stated, chosen: None };
+            assert!(first.words().contains(reason), "{}", first.words());
+            assert_eq!(first.reply('\n', &shown, NOW), Reply::Key(None), "nothing was chosen");
+            let Reply::Again(second) = first.reply(key, &shown, NOW) else { panic!("{key}: it is final") };
+            assert!(
+                second.words().contains(reason) && second.words().contains("final"),
+                "{}",
+                second.words()
+            );
+            for other in keys().filter(|other| !matches!(other, '\n' | '\r')) {
+                let reply = second.reply(other, &shown, NOW);
+                assert!(matches!(reply, Reply::Key(None) | Reply::Left(_)), "{other:?}: {reply:?}");
+                assert!(!LOWERING[..4].contains(other) || reply == Reply::Key(None), "{other:?}");
+            }
+            let (of, reason) = (of.clone(), reason.to_owned());
+            let asked = Act::Resolve(Resolution { of, shown: on, gave, reason });
+            assert_eq!(second.reply('\n', &shown, NOW), Reply::Ask(asked, None));
+            let narrower = snapshot(&plan, StepState::Waiting);
+            assert!(matches!(second.reply('\n', &narrower, NOW), Reply::Left(_)), "the bounds have changed");
+        }
+    }
+
+    /// SR-43: while a unit may still run, `u` does not say that nothing is uncertain, but what comes first.
+    #[test]
+    fn sr_43_an_interval_without_an_end_is_not_called_nothing() {
+        let plan = plan();
+        let mut shown = snapshot(&plan, StepState::Waiting);
+        assert_eq!(nothing_to_resolve(&plan, &shown), "Nothing is uncertain.");
+        shown.steps[0].uncertain = true;
+        let said = nothing_to_resolve(&plan, &shown);
+        assert!(said.contains(&plan.devices[0].label) && said.contains("press v"), "{said}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::words::clock;
 use crate::cli::{Outcome, chain, data_dir, print, say};
 use crate::clock::Clock;
 use crate::model::dose::DoseId;
@@ -61,7 +62,7 @@ enum What {
         /// Output time that counts, for example "12 s"; without it: the longest possible
         #[arg(long, value_name = "TIME")]
         gave: Option<Time>,
-        /// The longest that `open-doses` showed, for example "31.5 s"; another one by now is refused
+        /// The longest that `open-doses` showed, for example "32 s"; another one by now is refused
         #[arg(long, value_name = "TIME")]
         shown: Time,
         /// Why
@@ -262,17 +263,23 @@ fn open_doses(reader: &Reader) -> Result<Outcome, RecordError> {
         for recorded in reader.doses(&session.session)?.iter().filter(|dose| dose.is_open()) {
             let (least, most) = recorded.bounds_us();
             text.push_str(&format!(
-                "{}  dose {}  {}  {}  at least {}, at most {}\n",
+                "{}  dose {}  {}  {}  at least {}, at most {}  (--shown \"{} s\")\n",
                 session.session,
                 recorded.dose.id.0,
                 session.client,
                 recorded.dose.place,
-                show_duration(Duration::from_micros(least)),
-                show_duration(Duration::from_micros(most.max(least))),
+                clock(Duration::from_micros(least)),
+                clock(whole(Duration::from_micros(most.max(least)))),
+                whole(Duration::from_micros(most.max(least))).as_secs(),
             ));
         }
     }
     Ok(print(&text))
+}
+
+/// Returns a time rounded up to whole seconds.
+fn whole(time: Duration) -> Duration {
+    Duration::from_secs(time.saturating_add(Duration::from_nanos(999_999_999)).as_secs())
 }
 
 fn resolve(
@@ -285,31 +292,45 @@ fn resolve(
     let mut journal = Journal::open(&dir)?;
     let reader = journal.reader()?;
     let session = named(&reader, session)?;
-    let least =
-        reader.doses(&session)?.into_iter().find(|it| it.dose.id.0 == dose).map(|it| it.bounds_us().0);
+    let bounds = reader.doses(&session)?.into_iter().find(|it| it.dose.id.0 == dose).map(|it| it.bounds_us());
+    let (least, most) = bounds.map_or((Duration::ZERO, shown.0), |(least, most)| {
+        (Duration::from_micros(least), Duration::from_micros(most.max(least)))
+    });
+    // What is shown is rounded up to whole seconds.
+    let shown = if whole(most) == shown.0 { most } else { shown.0 };
+    // So is an answer at the longest.
+    let gave = gave.map(|gave| if gave.0 == whole(most) { most } else { gave.0 });
     let person = by.unwrap_or_else(crate::cli::daemon::person);
     let asked = Resolve {
         session,
         dose: DoseId(dose),
-        shown: (Duration::from_micros(least.unwrap_or(0)), shown.0),
-        gave: gave.map(|gave| gave.0),
+        shown: (least, shown),
+        gave,
         by: Actor { person, screen: "terminal".to_owned() },
         reason,
     };
-    let clock = Clock::start();
-    let stamp = Stamp { mono: clock.now(), wall: clock.wall() };
-    let between =
-        |(least, most)| format!("at least {}, at most {}", show_duration(least), show_duration(most));
+    let now = Clock::start();
+    let stamp = Stamp { mono: now.now(), wall: now.wall() };
+    let between = |(least, most): (Duration, Duration)| {
+        format!("at least {}, at most {}", clock(least), clock(whole(most)))
+    };
     let (outcome, said) = match journal.resolve(stamp, &asked)? {
         Resolving::Done => (Outcome::Done, "It is resolved and on record.".to_owned()),
-        Resolving::Already => (Outcome::Done, "It was resolved before; nothing has changed.".to_owned()),
+        Resolving::Already => (Outcome::Done, "It was resolved so before; nothing has changed.".to_owned()),
+        Resolving::Otherwise(before) => (
+            Outcome::Failed,
+            format!(
+                "It was resolved before to {}, another time; nothing has changed.",
+                show_duration(before)
+            ),
+        ),
         Resolving::Stale(on) => {
             (Outcome::Failed, format!("The bounds are others by now: {}. Nothing has changed.", between(on)))
         }
         Resolving::Outside(on) => {
             (Outcome::Failed, format!("It gave {}. Nothing else is taken; nothing has changed.", between(on)))
         }
-        Resolving::NoReason => (Outcome::Usage, "A resolution needs a reason.".to_owned()),
+        Resolving::Unsigned => (Outcome::Usage, "A resolution needs a person and a reason.".to_owned()),
         Resolving::NoSuch => (Outcome::Failed, "There is no such uncertain dose: see open-doses.".to_owned()),
     };
     say(&said);

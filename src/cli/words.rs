@@ -294,6 +294,12 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
             clock(*limit),
             owner.word()
         ),
+        Entry::Ended { device, dose, most, .. } => format!(
+            "{} has proven its stop: what it gave on {} in an earlier session is at most {}. u resolves it.",
+            label(plan, *device),
+            dose.place,
+            clock(most.saturating_add(Duration::from_millis(999)))
+        ),
         Entry::Resolved { gave, reason, .. } => {
             format!("Uncertain interval resolved: {} counts. Reason: {reason}.", clock(*gave))
         }

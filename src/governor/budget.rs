@@ -62,7 +62,9 @@ impl Governor {
             }
             Budget::Session => {
                 let (limit, owner) = tightest(|limits| limits.session_time)?;
-                (limit, owner, self.of_client(step.modality, now), 1)
+                let before =
+                    self.settings.spent.continued.time.get(&step.modality).copied().unwrap_or_default();
+                (limit, owner, before.saturating_add(self.of_client(step.modality, now)), 1)
             }
             Budget::Day => {
                 let (limit, owner) = tightest(|limits| limits.day_time)?;
@@ -158,8 +160,10 @@ impl Governor {
     /// Returns an unresolved interval of the step's area or unit.
     fn unresolved(&self, step: &Step) -> Option<&OpenDose> {
         let label = self.plan.devices.get(usize::from(step.device.0)).map(|planned| planned.label.as_str());
-        let concerns =
-            |open: &&OpenDose| open.place.overlaps(&step.place) || Some(open.unit.as_str()) == label;
+        let concerns = |open: &&OpenDose| {
+            open.place.as_ref().is_some_and(|place| place.overlaps(&step.place))
+                || Some(open.unit.as_str()) == label
+        };
         self.settings.spent.open.iter().find(concerns)
     }
 

@@ -78,7 +78,7 @@ pub use input::{Act, AlarmOutput, Input, RecordHealth, Request, RequestId, Resol
 pub use output::{Cleared, Entry, ForGuard, Interlock, Output, Refusal, Verdict};
 pub use view::{Phase, Snapshot, StepState, StepView, StopView, UnitView};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::alarm::Alarm;
@@ -239,8 +239,8 @@ pub struct Governor {
     history_noted: bool,
     /// Uncertain doses of this session: their step, and since when it was in doubt.
     doubtful: BTreeMap<DoseId, (usize, Mono)>,
-    /// Intervals that were resolved in this session.
-    resolved: BTreeSet<DoseRef>,
+    /// Intervals that were resolved in this session, and what counts of each.
+    resolved: BTreeMap<DoseRef, Duration>,
     /// Next sign of life to the guard, while it watches a unit.
     beat_at: Option<Mono>,
 }
@@ -280,7 +280,7 @@ impl Governor {
             sensation: Vec::new(),
             history_noted: false,
             doubtful: BTreeMap::new(),
-            resolved: BTreeSet::new(),
+            resolved: BTreeMap::new(),
             beat_at: None,
         }
     }

@@ -252,8 +252,8 @@ pub enum Refusal {
         of: DoseRef,
         /// The unit that gave it.
         unit: String,
-        /// Where.
-        place: Place,
+        /// Where; `None`: on another client.
+        place: Option<Place>,
         /// Output time, least and most.
         on: (Duration, Duration),
     },
@@ -383,6 +383,19 @@ pub enum Entry {
         owner: LimitOwner,
         /// The whole of it.
         limit: Duration,
+    },
+    /// A proof of stop ends an uncertain dose of an earlier session.
+    Ended {
+        /// The unit.
+        device: DeviceId,
+        /// Which dose.
+        of: DoseRef,
+        /// As it was known before.
+        dose: Box<Dose>,
+        /// It was over by then, on the clock of its session.
+        zero_by: Mono,
+        /// Output time, at most.
+        most: Duration,
     },
     /// A person resolved an uncertain interval.
     Resolved {

@@ -246,6 +246,7 @@ impl Governor {
                 unit.saw_zero(now);
                 self.release(device, true, out);
                 self.zero_proven(now, device, tail, out);
+                self.end_earlier(now, device, tail, out);
             }
             StopProgress::Unconfirmed => {
                 if !unit.stop_settled() {
@@ -257,7 +258,7 @@ impl Governor {
         self.bump();
     }
 
-    fn zero_proven(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
+    pub(super) fn zero_proven(&mut self, now: Mono, device: DeviceId, tail: Duration, out: &mut Vec<Output>) {
         for index in self.steps_of(device) {
             self.settle_zero(now, index, (now, tail), out);
             if let Some(run) = self.runs.get_mut(index) {

@@ -324,7 +324,8 @@ impl Governor {
         Verdict::Granted { target: None }
     }
 
-    /// A person states that a unit was stopped by hand. It stays blocked until it answers again.
+    /// A person states that a unit was stopped by hand. It stays blocked until it answers again. What it may have given ends
+    /// here, plus its stop tail; it stays uncertain until it is resolved, for nothing but the person proves it.
     pub(super) fn stated_stopped(
         &mut self,
         now: Mono,
@@ -332,15 +333,19 @@ impl Governor {
         device: DeviceId,
         out: &mut Vec<Output>,
     ) -> Verdict {
-        let Some(unit) = self.unit_mut(device) else {
+        let tail = self.capability(device).map(|capability| capability.stop_tail);
+        let Some((unit, tail)) = self.unit_mut(device).zip(tail) else {
             return Verdict::Refused(Refusal::State { why: "There is no such unit." });
         };
         if unit.proven_zero() || unit.ready {
             return Verdict::Refused(Refusal::State { why: "This unit answers; stop it from here." });
         }
         unit.stop.view = StopView::Stated;
+        let since = unit.last_alive.unwrap_or(now);
         self.release(device, false, out);
         self.append(now, Entry::StatedStopped { by, device }, out);
+        self.doubt(now, device, since, out);
+        self.zero_proven(now, device, tail, out);
         self.clear_alarm(
             now,
             Alarm { cause: Cause::StopUnconfirmed, device: Some(device), channel: None },

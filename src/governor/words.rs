@@ -66,7 +66,8 @@ impl fmt::Display for Refusal {
             ),
             Self::Unresolved { unit, place, on: (least, most), .. } => write!(
                 f,
-                "What {unit} gave on {place} is uncertain: between {} and {}. Resolve it first, with a reason (u).",
+                "What {unit} gave {} is uncertain: between {} and {}. Resolve it first, with a reason (u).",
+                place.as_ref().map_or("in an earlier session".to_owned(), |place| format!("on {place}")),
                 clock(*least),
                 clock(most.saturating_add(Duration::from_millis(999)))
             ),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::area::{AreaCode, Place, Side};
-use crate::model::dose::DoseId;
+use crate::model::dose::{Dose, DoseId};
 use crate::model::limit::LimitOwner;
 use crate::model::protocol::Modality;
 use crate::model::session::SessionId;
@@ -24,16 +24,31 @@ pub struct Spent {
     pub day: BTreeMap<Modality, Duration>,
     /// Where TENS electrodes lay lately, and how long ago they gave output at least.
     pub numb: Vec<(Place, Duration)>,
-    /// Modalities that this client has had before, on whatever day. Another one begins under the low cap.
+    /// Modalities that this client has had on an earlier day. Another one is under the low cap all day.
     pub known: BTreeSet<Modality>,
     /// What the therapist declares as given elsewhere today; counted in `areas` and `day` already.
     pub declared: Vec<Declared>,
-    /// Uncertain intervals that nobody has resolved: their areas and units stay blocked.
+    /// Uncertain intervals that nobody has resolved: their areas and units stay blocked, the units for every client.
     pub open: Vec<OpenDose>,
-    /// Sessions of this plan in the seven days up to today.
+    /// The session that was cut short and that this one continues.
+    pub continued: Continued,
+    /// Sessions of this plan in the seven days up to today; one that is continued is not another one.
     pub sessions_in_week: u8,
     /// Why one more session than the plan has a week.
     pub beyond_course: Option<String>,
+}
+
+/// A session that was cut short today, by a crash: its client's next one continues it. Empty when there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Continued {
+    /// It, and those that it continued.
+    pub sessions: Vec<SessionId>,
+    /// Its time, by modality, as the session's budget counts it.
+    pub time: BTreeMap<Modality, Duration>,
+    /// What was declared in it and is on record.
+    pub declared: Vec<Declared>,
+    /// It is one of the plan's sessions of this week.
+    pub in_week: bool,
 }
 
 /// Time on one half of an area today.
@@ -72,14 +87,27 @@ pub struct OpenDose {
     pub of: DoseRef,
     /// Label of the unit.
     pub unit: String,
-    /// Where it is booked.
-    pub place: Place,
+    /// Where it is booked; `None`: on another client, so that only the unit is blocked.
+    pub place: Option<Place>,
     /// Kind of stimulus.
     pub modality: Modality,
     /// Output time, least and most.
     pub on: (Duration, Duration),
     /// It counts in today's budgets.
     pub today: bool,
+    /// It ends where a person stated that the unit was seen to stop.
+    pub stated: bool,
+    /// Of an earlier session of this client, in this boot: what a proof of stop in this session ends.
+    pub earlier: Option<Box<Earlier>>,
+}
+
+/// An uncertain dose on the clock of its own session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Earlier {
+    /// The dose, as far as it was narrowed.
+    pub dose: Dose,
+    /// Added to an instant of this session it gives that instant on the other clock, or a later one.
+    pub ahead: Duration,
 }
 
 /// What of a client's time is used up.
@@ -142,6 +170,15 @@ impl Spent {
         self.declared.push(declared);
     }
 
+    /// As [`Spent::declare`], by a process that was started again with the same arguments: what is on record of the session
+    /// that it continues is counted already.
+    pub fn declare_again(&mut self, declared: Declared) {
+        match self.continued.declared.iter().position(|known| *known == declared) {
+            Some(at) => drop(self.continued.declared.swap_remove(at)),
+            None => self.declare(declared),
+        }
+    }
+
     /// Adds time on every half of a place.
     pub fn add(&mut self, modality: Modality, place: &Place, time: Duration, ago: Duration) {
         for half in place.side.halves() {
@@ -152,16 +189,23 @@ impl Spent {
         }
     }
 
-    /// Gives back what a resolution leaves over. The client's day gives back percussion only: of two channels at once the
-    /// other one may have gone on.
-    pub fn give_back(&mut self, modality: Modality, place: &Place, time: Duration) {
+    /// Gives back what a resolution leaves over of a dose of today. The client's day and session give back percussion only:
+    /// of two channels at once the other one may have gone on.
+    pub fn give_back(&mut self, of: &DoseRef, modality: Modality, place: &Place, time: Duration) {
         for half in place.side.halves() {
             if let Some(on) = self.areas.get_mut(&(modality, place.area.clone(), *half)) {
                 on.time = on.time.saturating_sub(time);
             }
         }
-        if let Some(day) = self.day.get_mut(&modality).filter(|_| modality == Modality::Percussion) {
+        if modality != Modality::Percussion {
+            return;
+        }
+        if let Some(day) = self.day.get_mut(&modality) {
             *day = day.saturating_sub(time);
+        }
+        let continued = of.session.as_ref().is_some_and(|of| self.continued.sessions.contains(of));
+        if let Some(session) = self.continued.time.get_mut(&modality).filter(|_| continued) {
+            *session = session.saturating_sub(time);
         }
     }
 

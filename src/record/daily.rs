@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::alarm::Cause;
@@ -11,6 +10,54 @@ use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
 use crate::record::entry::{Body, StoredEntry, cause};
 use crate::record::store::{Reader, body_of, wall_of};
+
+/// What was given within this time counts as today's, whatever the zones say.
+const RECENT: jiff::SignedDuration = jiff::SignedDuration::from_hours(12);
+
+/// Returns the zones in which a day is counted: the box's own, as the system is set up, then the one that the caller's
+/// environment names. A caller can only add a zone, never take the box's own away.
+pub fn zones() -> Vec<TimeZone> {
+    let own = std::fs::read("/etc/localtime").ok().and_then(|data| TimeZone::tzif("", &data).ok());
+    own.into_iter().chain([TimeZone::system()]).collect()
+}
+
+/// The present day, in every zone in which it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Today<'a> {
+    /// Wall clock, never before the newest entry.
+    pub now: jiff::Timestamp,
+    /// See [`zones`].
+    pub zones: &'a [TimeZone],
+}
+
+impl Today<'_> {
+    /// Returns whether an instant may be of this day: for what uses up time.
+    pub fn may_hold(&self, at: jiff::Timestamp) -> bool {
+        self.now.duration_since(at) < RECENT || self.zones.iter().any(|zone| self.same(at, zone))
+    }
+
+    /// Returns whether an instant is of this day in every zone: for what allows something.
+    pub fn surely_holds(&self, at: jiff::Timestamp) -> bool {
+        self.zones.iter().all(|zone| self.same(at, zone))
+    }
+
+    /// Returns whether an instant may be of the seven days up to this one.
+    pub fn may_hold_in_week(&self, at: jiff::Timestamp) -> bool {
+        self.zones.iter().any(|zone| {
+            let today = date(self.now, zone);
+            let first = today.checked_sub(jiff::Span::new().days(6)).unwrap_or(today);
+            (first..=today).contains(&date(at, zone))
+        })
+    }
+
+    fn same(&self, at: jiff::Timestamp, zone: &TimeZone) -> bool {
+        date(at, zone) == date(self.now, zone)
+    }
+}
+
+fn date(at: jiff::Timestamp, zone: &TimeZone) -> jiff::civil::Date {
+    at.to_zoned(zone.clone()).date()
+}
 
 /// Title of the short session that holds an alarm test.
 pub(crate) const TITLE: &str = "Alarm test";
@@ -72,12 +119,12 @@ impl Now<'_> {
 }
 
 impl Reader {
-    /// Returns the day, in `zone`, on which a person last tried the alarm with this player and heard it; a later test
-    /// that was not heard takes it back.
+    /// Returns when a person last tried the alarm with this player and heard it; a later test that was not heard takes it
+    /// back.
     ///
     /// # Errors
     /// When the record cannot be read.
-    pub fn alarm_heard(&self, player: &str, zone: &TimeZone) -> Result<Option<Date>, RecordError> {
+    pub fn alarm_heard(&self, player: &str) -> Result<Option<jiff::Timestamp>, RecordError> {
         let tests = self.select("WHERE kind = 'alarm_test' ORDER BY n DESC LIMIT 1", &[])?;
         let Some(newest) = tests.first() else {
             return Ok(None);
@@ -88,7 +135,7 @@ impl Reader {
         if tried != player {
             return Ok(None);
         }
-        Ok(Some(wall_of(newest)?.to_zoned(zone.clone()).date()))
+        wall_of(newest).map(Some)
     }
 
     /// Returns whether STOP ALL was asked in a session and nobody has reset it.

@@ -23,6 +23,8 @@ use crate::model::plan::{Applicator, ClientCode, Electrode, Plan, PlannedDevice,
 use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
 use crate::model::session::{Actor, SessionId};
+use crate::model::uncertain::Knowledge;
+use crate::record::settle::{self, NarrowedBy};
 use crate::units::{
     Centimetres, Level, Microcoulombs, Microseconds, Milliamps, Mono, RawForce, RawSpeed, duration_micros,
 };
@@ -1413,6 +1415,12 @@ impl From<&Entry> for Body {
                 owner: owner.word().to_owned(),
                 limit_us: duration_micros(*limit),
             },
+            Entry::Ended { device: _, of, dose, zero_by, most: _ } => {
+                let dose = DoseBody::from(dose.as_ref());
+                let narrower = settle::narrow(&dose, Knowledge::ZeroBy(*zero_by)).unwrap_or(dose);
+                let source = NarrowedBy::StopProven.word().to_owned();
+                Self::Narrowed { of: of.session.as_ref().map(text_of), source, dose: Box::new(narrower) }
+            }
             Entry::Resolved { by, of, shown: (least, most), gave, reason } => Self::Resolved {
                 by: by.into(),
                 of: of.session.as_ref().map(text_of),

@@ -387,8 +387,10 @@ impl Journal {
         let Some(recorded) = found else {
             return Ok(Resolving::NoSuch);
         };
-        if recorded.resolved.is_some() {
-            return Ok(Resolving::Already);
+        if let Some(before) = &recorded.resolved {
+            let before = Duration::from_micros(before.gave_us);
+            let same = before == resolve.gave.unwrap_or(resolve.shown.1);
+            return Ok(if same { Resolving::Already } else { Resolving::Otherwise(before) });
         }
         let (least_us, most_us) = recorded.bounds_us();
         let on = (Duration::from_micros(least_us), Duration::from_micros(most_us.max(least_us)));
@@ -399,8 +401,8 @@ impl Journal {
         if gave < on.0 || gave > on.1 {
             return Ok(Resolving::Outside(on));
         }
-        if resolve.reason.trim().is_empty() {
-            return Ok(Resolving::NoReason);
+        if resolve.reason.trim().is_empty() || resolve.by.person.trim().is_empty() {
+            return Ok(Resolving::Unsigned);
         }
         let body = Body::Resolved {
             by: (&resolve.by).into(),

@@ -66,14 +66,16 @@ pub struct Resolve {
 pub enum Resolving {
     /// It is on record.
     Done,
-    /// It was resolved before; nothing has changed.
+    /// It was resolved before to the same time; nothing has changed.
     Already,
+    /// It was resolved before to this time, which is another one; nothing has changed.
+    Otherwise(Duration),
     /// The bounds are others than those shown.
     Stale((Duration, Duration)),
     /// Outside the bounds.
     Outside((Duration, Duration)),
-    /// No reason was given.
-    NoReason,
+    /// No person or no reason was given.
+    Unsigned,
     /// There is no such uncertain dose.
     NoSuch,
 }

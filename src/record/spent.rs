@@ -1,22 +1,23 @@
-//! Budgets rebuilt from the record: what one client already got today, as [`Spent`] for the governor.
+//! Budgets rebuilt from the record: what one client already got today, as [`Spent`] for the governor, and which units are
+//! in doubt, whoever they were on.
 //!
-//! The day is that of max(wall clock, newest entry) (SR-34). A dose is today's when its entry was written today, or when
-//! the monotonic clock of this boot puts it today by the present wall clock: a stepped clock, in either direction, makes
-//! no dose of today into one of yesterday. How long ago something ended is never read from the wall clock.
+//! The day is that of max(wall clock, newest entry) (SR-34), in any zone in which it is counted ([`Today`]). A dose is
+//! today's when its entry was written today, or when the monotonic clock of this boot puts it today by the present wall
+//! clock: a stepped clock, in either direction, makes no dose of today into one of yesterday. How long ago something ended is never read from the wall clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::model::area::{AreaCode, Place};
-use crate::model::budget::{Declared, DoseRef, NUMB_FOR, OpenDose, Spent};
+use crate::model::budget::{Continued, Declared, DoseRef, Earlier, NUMB_FOR, OpenDose, Spent};
 use crate::model::plan::ClientCode;
 use crate::model::protocol::Modality;
 use crate::model::session::SessionId;
 use crate::record::RecordError;
-use crate::record::entry::{self, Body, HeadApplicator, HeadStep, StoredEntry};
+use crate::record::daily::Today;
+use crate::record::entry::{self, Body, HeadApplicator, HeadStep, SealReason, StoredEntry};
 use crate::record::store::{self, Reader, RecordedDose, SessionSummary};
 
 /// A ramp may begin this much later than its rest is over.
@@ -33,12 +34,14 @@ pub struct Asked<'a> {
     pub until: Option<&'a SessionId>,
     /// Simulated units; real and simulated doses never count for each other.
     pub simulated: bool,
-    /// Zone of the clinic.
-    pub zone: &'a TimeZone,
+    /// Zones in which a day is counted: it is today's when any of them says so.
+    pub zones: &'a [TimeZone],
     /// Wall clock.
     pub wall: jiff::Timestamp,
     /// System monotonic clock, µs.
     pub monotonic_us: u64,
+    /// The same clock at the zero of the asking process's own, µs.
+    pub origin_us: u64,
     /// Which boot of the machine that is; `None`: the system does not say.
     pub boot: Option<&'a str>,
 }
@@ -62,25 +65,62 @@ impl Reader {
     pub fn spent(&self, asked: &Asked<'_>) -> Result<Spent, RecordError> {
         let newest = self.newest_wall()?.filter(|_| asked.until.is_none());
         let newest = newest.map_or(asked.wall, |newest| newest.max(asked.wall));
-        let today = date(newest, asked.zone);
+        let today = Today { now: newest, zones: asked.zones };
+        let in_doubt = self.in_doubt()?;
         let mut spent = Spent::default();
+        let mut cut_short = None;
         for session in self.sessions()? {
-            if session.client != *asked.client || session.simulated != asked.simulated || session.settling {
+            if session.simulated != asked.simulated || session.settling {
                 continue;
             }
+            if session.client != *asked.client {
+                if in_doubt.contains(session.session.as_str()) {
+                    spent.open.extend(self.units_in_doubt(&session)?);
+                }
+                continue;
+            }
+            go_on(&mut spent, cut_short, Today { now: session.opened, ..today });
             self.count(asked, &session, today, &mut spent)?;
+            spent.continued.sessions.push(session.session.clone());
+            let cut = matches!(session.sealed, Some((_, SealReason::DaemonRestart)));
+            cut_short = cut.then_some(session.opened);
             if asked.until == Some(&session.session) {
                 break;
             }
         }
+        go_on(&mut spent, cut_short, today);
+        if spent.continued.in_week {
+            spent.sessions_in_week = spent.sessions_in_week.saturating_sub(1);
+        }
         Ok(spent)
+    }
+
+    /// Returns the sessions that hold an uncertain dose, resolved or not.
+    fn in_doubt(&self) -> Result<BTreeSet<String>, RecordError> {
+        let doubt = "WHERE kind IN ('dose', 'recovered') AND instr(body, '\"evidence\":\"uncertain\"') > 0";
+        Ok(self.select(doubt, &[])?.into_iter().map(|entry| entry.session).collect())
+    }
+
+    /// Returns what nobody has resolved of a session of another client: it blocks the unit and says nothing of the client.
+    fn units_in_doubt(&self, session: &SessionSummary) -> Result<Vec<OpenDose>, RecordError> {
+        let head = self.entries(&session.session)?.first().map(store::body_of).transpose()?;
+        let Some(Body::Open { devices, .. }) = head else {
+            return Ok(Vec::new());
+        };
+        let unit = |dose: &RecordedDose| {
+            let unit = devices.get(usize::from(dose.dose.device.0));
+            unit.map_or_else(String::new, |unit| unit.label.clone())
+        };
+        let doses = self.doses(&session.session)?;
+        let open = doses.iter().filter(|dose| dose.is_open());
+        Ok(open.map(|dose| OpenDose { place: None, ..open_dose(session, unit(dose), dose, false) }).collect())
     }
 
     fn count(
         &self,
         asked: &Asked<'_>,
         session: &SessionSummary,
-        today: Date,
+        today: Today<'_>,
         spent: &mut Spent,
     ) -> Result<(), RecordError> {
         let doses = self.doses(&session.session)?;
@@ -94,20 +134,26 @@ impl Reader {
             steps.clone_from(planned);
         }
         let mut open = Vec::new();
-        for dose in &doses {
-            spent.known.insert(dose.dose.modality);
-            if dose.is_open() {
-                let unit = units.get(usize::from(dose.dose.device.0)).cloned().unwrap_or_default();
-                open.push((unit, dose));
-            }
+        for dose in doses.iter().filter(|dose| dose.is_open()) {
+            let unit = units.get(usize::from(dose.dose.device.0)).cloned().unwrap_or_default();
+            open.push((unit, dose));
         }
         let counted = Counted { asked, session, steps, entries };
-        let open = open
-            .into_iter()
-            .map(|(unit, dose)| open_dose(session, unit, dose, counted.is_today(dose, today)));
+        // The low cap of a first visit holds all day: neither a restart nor a crash makes a second visit of it.
+        let earlier = doses.iter().filter(|dose| !counted.is_today(dose, today));
+        spent.known.extend(earlier.map(|dose| dose.dose.modality));
+        let open = open.into_iter().map(|(unit, dose)| {
+            let earlier = counted.ahead().map(|ahead| {
+                let dose = dose.narrowed.as_ref().map_or(&dose.dose, |(_, narrowed)| narrowed).clone();
+                Box::new(Earlier { dose, ahead })
+            });
+            OpenDose { earlier, ..open_dose(session, unit, dose, counted.is_today(dose, today)) }
+        });
         spent.open.extend(open);
-        if !doses.is_empty() && session.plan_id == asked.plan_id && counted.in_week(today) {
+        let of_plan = !doses.is_empty() && session.plan_id == asked.plan_id;
+        if of_plan && today.may_hold_in_week(session.opened) && !spent.continued.in_week {
             spent.sessions_in_week = spent.sessions_in_week.saturating_add(1);
+            spent.continued.in_week = true;
         }
         let of_today: Vec<&RecordedDose> =
             doses.iter().filter(|dose| counted.is_today(dose, today)).collect();
@@ -117,23 +163,17 @@ impl Reader {
 }
 
 impl Counted<'_> {
-    fn in_week(&self, today: Date) -> bool {
-        let day = date(self.session.opened, self.asked.zone);
-        let first = today.checked_sub(jiff::Span::new().days(6)).unwrap_or(today);
-        (first..=today).contains(&day)
-    }
-
-    fn is_today(&self, dose: &RecordedDose, today: Date) -> bool {
+    fn is_today(&self, dose: &RecordedDose, today: Today<'_>) -> bool {
         let until = dose.dose.from.micros().saturating_add(dose.counted_us());
-        date(dose.wall, self.asked.zone) == today || self.dated(until).is_some_and(|day| day == today)
+        today.may_hold(dose.wall) || self.dated(until).is_some_and(|at| today.may_hold(at))
     }
 
-    /// Returns the day of an instant of the session, by the present wall clock; `None`: it was another boot.
-    fn dated(&self, at_us: u64) -> Option<Date> {
+    /// Returns an instant of the session by the present wall clock; `None`: it was another boot.
+    fn dated(&self, at_us: u64) -> Option<jiff::Timestamp> {
         let same = self.session.boot.0.is_some() && self.session.boot.0.as_deref() == self.asked.boot;
         let ago = same.then(|| self.ago(at_us))?;
         let ago = jiff::SignedDuration::try_from(ago).ok()?;
-        Some(date(self.asked.wall.checked_sub(ago).ok()?, self.asked.zone))
+        self.asked.wall.checked_sub(ago).ok()
     }
 
     /// Returns how long ago an instant of the session was, at least.
@@ -147,6 +187,21 @@ impl Counted<'_> {
             (Some(_), Some(_)) => self.asked.monotonic_us,
             (None, _) | (_, None) => 0,
         })
+    }
+
+    /// Returns how far the session's clock is ahead of that of the asking process, at least; `None`: it was another boot. The
+    /// monotonic clock does not count sleep and the wall clock may have been set back: the later one is right.
+    fn ahead(&self) -> Option<Duration> {
+        let (boot, origin_us) = &self.session.boot;
+        boot.as_deref().filter(|boot| Some(*boot) == self.asked.boot)?;
+        let by_monotonic = Duration::from_micros(self.asked.origin_us.saturating_sub(*origin_us));
+        let opened = self.entries.first().map_or(0, |(entry, _)| entry.mono_us);
+        let since =
+            Duration::try_from(self.asked.wall.duration_since(self.session.opened)).unwrap_or_default();
+        let own = self.asked.monotonic_us.saturating_sub(self.asked.origin_us);
+        let by_wall =
+            since.saturating_add(Duration::from_micros(opened)).saturating_sub(Duration::from_micros(own));
+        Some(by_monotonic.max(by_wall))
     }
 
     fn doses(&self, doses: &[&RecordedDose], spent: &mut Spent) {
@@ -172,8 +227,11 @@ impl Counted<'_> {
             clients.entry(dose.modality).or_default().extend(spans);
         }
         for (modality, spans) in clients {
-            let day = spent.day.entry(modality).or_default();
-            *day = day.saturating_add(length(&merged(spans, 0)));
+            let time = length(&merged(spans, 0));
+            let (day, continued) = (&mut spent.day, &mut spent.continued.time);
+            for sum in [day.entry(modality).or_default(), continued.entry(modality).or_default()] {
+                *sum = sum.saturating_add(time);
+            }
         }
     }
 
@@ -195,13 +253,13 @@ impl Counted<'_> {
         merged(spans, 0)
     }
 
-    fn declared(&self, today: Date, spent: &mut Spent) -> Result<(), RecordError> {
+    fn declared(&self, today: Today<'_>, spent: &mut Spent) -> Result<(), RecordError> {
         for (entry, body) in &self.entries {
             let Body::Declared { modality, area, side, time_us, .. } = body else {
                 continue;
             };
-            let wall = date(store::wall_of(entry)?, self.asked.zone);
-            if wall != today && self.dated(entry.mono_us) != Some(today) {
+            let dated = self.dated(entry.mono_us);
+            if !today.may_hold(store::wall_of(entry)?) && !dated.is_some_and(|at| today.may_hold(at)) {
                 continue;
             }
             let unreadable = |source| store::unreadable(entry, source);
@@ -213,11 +271,23 @@ impl Counted<'_> {
                 },
                 time: Duration::from_micros(*time_us),
             };
-            spent.add(declared.modality, &declared.place, declared.time, self.ago(entry.mono_us));
+            let ago = self.ago(entry.mono_us);
+            spent.add(declared.modality, &declared.place, declared.time, ago);
+            if declared.modality == Modality::Tens && ago < NUMB_FOR {
+                spent.numb.push((declared.place.clone(), ago));
+            }
             let day = spent.day.entry(declared.modality).or_default();
             *day = day.saturating_add(declared.time);
+            spent.continued.declared.push(declared);
         }
         Ok(())
+    }
+}
+
+/// Lets the next session go on with the one before it, when that was cut short the same day.
+fn go_on(spent: &mut Spent, cut_short: Option<jiff::Timestamp>, day: Today<'_>) {
+    if !cut_short.is_some_and(|opened| day.may_hold(opened)) {
+        spent.continued = Continued::default();
     }
 }
 
@@ -226,15 +296,13 @@ fn open_dose(session: &SessionSummary, unit: String, recorded: &RecordedDose, to
     OpenDose {
         of: DoseRef { session: Some(session.session.clone()), dose: recorded.dose.id },
         unit,
-        place: recorded.dose.place.clone(),
+        place: Some(recorded.dose.place.clone()),
         modality: recorded.dose.modality,
         on: (Duration::from_micros(least), Duration::from_micros(most.max(least))),
         today,
+        stated: false,
+        earlier: None,
     }
-}
-
-fn date(at: jiff::Timestamp, zone: &TimeZone) -> Date {
-    at.to_zoned(zone.clone()).date()
 }
 
 /// Returns how long a step's cycle is at zero between two ramps, µs; 0: it has no cycle.

@@ -6,13 +6,14 @@
 use jiff::tz::TimeZone;
 
 use crate::alarm::Cause;
-use crate::model::area::AreaCode;
+use crate::model::area::{AreaCode, Place};
 use crate::model::budget::Spent;
 use crate::model::command::Setpoint;
 use crate::model::dose::Evidence;
 use crate::model::plan::ClientCode;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::RecordError;
+use crate::record::daily;
 use crate::record::entry::{
     self, AtUnit, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, HowFar,
     SealReason, StoredEntry,
@@ -32,7 +33,8 @@ const WIDTH: usize = 100;
 /// # Errors
 /// When there is no such session or the record cannot be read.
 pub fn text(reader: &Reader, session: &SessionId) -> Result<String, RecordError> {
-    text_in(reader, session, &TimeZone::system())
+    let own = daily::zones().into_iter().next();
+    text_in(reader, session, &own.unwrap_or(TimeZone::UTC))
 }
 
 /// Returns the note of a session in a given time zone.
@@ -101,9 +103,10 @@ impl Note {
             plan_id: "",
             until: Some(session),
             simulated,
-            zone,
+            zones: std::slice::from_ref(zone),
             wall,
             monotonic_us: 0,
+            origin_us: 0,
             boot: None,
         })?;
         Ok(Self {
@@ -331,15 +334,25 @@ impl Note {
             let halves = side.halves().iter().map(|half| self.spent.on_half(modality, &area, *half));
             let on_area = halves.max().unwrap_or_default();
             let on_client = self.spent.day.get(&modality).copied().unwrap_or_default();
+            let place = Place { area, side };
+            let doubt = |here: bool| {
+                let mut open = self.spent.open.iter().filter(|open| open.today && open.modality == modality);
+                open.any(|open| !here || open.place.as_ref().is_some_and(|other| other.overlaps(&place)))
+            };
             for budget in &step.budgets {
-                let (what, used) = match budget.budget.as_str() {
-                    "area" => (format!("{} on {}", modality_words(&step.modality), step.place()), on_area),
-                    "day" => (format!("{} in all", modality_words(&step.modality)), on_client),
+                let (what, used, doubt) = match budget.budget.as_str() {
+                    "area" => (
+                        format!("{} on {}", modality_words(&step.modality), step.place()),
+                        on_area,
+                        doubt(true),
+                    ),
+                    "day" => (format!("{} in all", modality_words(&step.modality)), on_client, doubt(false)),
                     _ => continue,
                 };
+                let verb = if doubt { "may have been used" } else { "used" };
                 let limit = clock_time(budget.limit_us / SECOND);
                 let used = clock_time(crate::units::duration_micros(used).div_ceil(SECOND));
-                let line = format!("{what}: {used} of {limit} used (limit of the {}).", budget.owner);
+                let line = format!("{what}: {used} of {limit} {verb} (limit of the {}).", budget.owner);
                 if !said.contains(&line) {
                     said.push(line);
                 }

@@ -19,7 +19,6 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
-use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +26,7 @@ use crate::alarm::signal::Repeater;
 use crate::alarm::{Priority, Sounding, tone};
 use crate::clock::Clock;
 use crate::governor::{AlarmOutput, Input, Snapshot};
+use crate::record::daily::Today;
 use crate::units::Mono;
 
 /// A player may take this much longer than its burst: starting, opening the sound card, draining.
@@ -175,14 +175,14 @@ impl Sounder for LogSounder {
 pub enum Tested {
     /// There is nothing to test: a log, simulated units only.
     Log,
-    /// A person heard it on this day; `None`: never.
+    /// A person heard it; that counts on the same day.
     Heard {
-        /// The day.
-        day: Option<Date>,
+        /// When; `None`: never.
+        at: Option<jiff::Timestamp>,
         /// Newest wall time of the record: the day is never before it.
         newest: Option<jiff::Timestamp>,
-        /// The clinic's zone.
-        zone: TimeZone,
+        /// It has to be the same day in each of them.
+        zones: Vec<TimeZone>,
     },
 }
 
@@ -191,10 +191,11 @@ impl Tested {
     pub fn at(&self, wall: jiff::Timestamp) -> AlarmOutput {
         match self {
             Self::Log => AlarmOutput::Logged,
-            Self::Heard { day, newest, zone } => {
+            Self::Heard { at, newest, zones } => {
                 let now = newest.map_or(wall, |newest| newest.max(wall));
-                let today = now.to_zoned(zone.clone()).date();
-                if *day == Some(today) { AlarmOutput::Heard } else { AlarmOutput::Untested }
+                let today = Today { now, zones };
+                let heard = at.is_some_and(|at| today.surely_holds(at));
+                if heard { AlarmOutput::Heard } else { AlarmOutput::Untested }
             }
         }
     }

@@ -102,13 +102,12 @@ async fn sr_37_a_player_that_fails_is_said_and_tried_again() {
 /// SR-37, SR-34: only today's test counts, and a clock that is set back does not revive an older one.
 #[test]
 fn sr_37_only_a_test_of_today_counts() {
-    let zone = TimeZone::UTC;
-    let day = |text: &str| text.parse::<Date>().unwrap();
     let wall = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let of = |on: &str| wall(&format!("{on}T07:30:00Z"));
     let tested = |on: Option<&str>, newest: Option<&str>| Tested::Heard {
-        day: on.map(day),
+        at: on.map(of),
         newest: newest.map(wall),
-        zone: zone.clone(),
+        zones: vec![TimeZone::UTC],
     };
     let noon = wall("2026-11-21T12:00:00Z");
     assert_eq!(tested(Some("2026-11-21"), None).at(noon), AlarmOutput::Heard);
@@ -118,6 +117,21 @@ fn sr_37_only_a_test_of_today_counts() {
     assert_eq!(tested(Some("2026-11-21"), None).at(midnight), AlarmOutput::Untested, "the day is over");
     let later = Some("2026-11-22T08:00:00Z");
     assert_eq!(tested(Some("2026-11-21"), later).at(noon), AlarmOutput::Untested, "the clock was set back");
+}
+
+/// SR-37, SR-34: a zone that the caller names makes no day longer: it has to be the same day in the box's zone too.
+#[test]
+fn sr_34_sr_37_no_zone_makes_the_day_of_an_alarm_test_longer() {
+    let wall = |text: &str| text.parse::<jiff::Timestamp>().unwrap();
+    let behind = TimeZone::fixed(jiff::tz::offset(-8));
+    let tested = |zones: &[TimeZone]| Tested::Heard {
+        at: Some(wall("2026-11-21T22:00:00Z")),
+        newest: None,
+        zones: zones.to_vec(),
+    };
+    let after_midnight = wall("2026-11-22T01:00:00Z");
+    assert_eq!(tested(std::slice::from_ref(&behind)).at(after_midnight), AlarmOutput::Heard);
+    assert_eq!(tested(&[TimeZone::UTC, behind]).at(after_midnight), AlarmOutput::Untested);
 }
 
 fn player(dir: &Path, script: &str) -> Player {

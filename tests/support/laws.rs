@@ -565,6 +565,7 @@ fn read_entry(plan: &Plan, belief: &mut Belief, reached: &mut Reached, seq: u64,
         }
         Entry::Refused { .. } => reached.hit("requests refused"),
         Entry::BudgetUsed { .. } => reached.hit("law 6: budgets used up"),
+        Entry::Ended { .. } => {}
         Entry::Resolved { .. } => reached.hit("law 7: uncertain doses resolved"),
         Entry::Stopped { reason: StopReason::Completed, .. } => reached.hit("law 6: ends by time"),
         Entry::Stopped { reason: StopReason::AreaCap | StopReason::SessionCap, .. } => {

@@ -223,14 +223,11 @@ impl World<'_> {
             11 => Act::OperatorLimit { step, limit: Some(some.with_magnitude(up(some, level))) },
             12 => Act::Reset { generation: Generation(self.probes.random.below(4)) },
             13 => {
-                // Nobody says so of a unit that was told to stop and gives output.
-                let gives = self.oracle.gives(usize::from(planned.device.0));
+                let stated = Act::StatedStopped { device: planned.device };
+                // Of a unit that is driven it is refused; of one that was told to stop a person says what is seen.
                 let driven = self.states.get(usize::from(step).saturating_sub(1));
-                if gives && !driven.is_some_and(|state| [RUNNING, FINISHING].contains(state)) {
-                    Act::Present
-                } else {
-                    Act::StatedStopped { device: planned.device }
-                }
+                let driven = driven.is_some_and(|state| [RUNNING, FINISHING].contains(state));
+                if driven { stated } else { self.oracle.seen(stated) }
             }
             14 => Act::AcknowledgeAlarms,
             51 => Act::ClientLess { step },
