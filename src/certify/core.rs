@@ -442,13 +442,19 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Asks for it as it is.
     fn act(&mut self, act: Act) {
         let seen = self.governor.snapshot(self.now).version;
-        self.ask(act, seen, 1);
+        self.request(act, seen, 1);
     }
 
+    /// A person asks, who says nothing of a unit that can be seen to be otherwise.
     fn ask(&mut self, act: Act, seen: Version, times: u8) {
         let act = self.oracle.seen(act);
+        self.request(act, seen, times);
+    }
+
+    fn request(&mut self, act: Act, seen: Version, times: u8) {
         self.requests = self.requests.saturating_add(1);
         let id = RequestId(self.requests);
         for _ in 0..times {

@@ -516,18 +516,15 @@ impl Governor {
     }
 
     fn tick_renewal(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
-        let lease = self.common.lease_until;
-        let budget = self.budget_ends(now, device);
+        let due =
+            self.unit(device).is_some_and(|unit| unit.ready && unit.renew_at.is_some_and(|at| now >= at));
+        let Some(lease) = self.common.lease_until.filter(|lease| due && *lease > now) else {
+            return;
+        };
+        let until = now.saturating_add(RENEW_FOR).min(lease).min(self.budget_ends(now, device));
         let Some(unit) = self.unit_mut(device) else {
             return;
         };
-        if !unit.ready || unit.renew_at.is_none_or(|at| now < at) {
-            return;
-        }
-        let Some(lease) = lease.filter(|lease| *lease > now) else {
-            return;
-        };
-        let until = now.saturating_add(RENEW_FOR).min(lease).min(budget);
         unit.renew_at = Some(now.saturating_add(RENEW_EVERY));
         unit.driven_until = unit.driven_until.max(until);
         // The guard first: output never outlives what it knows.

@@ -23,8 +23,14 @@ use crate::units::RawForce;
 
 /// Goals of a session.
 const GOALS: u64 = 120;
-/// Goals that are given in one visit of a state.
-const AT_ONCE: usize = 4;
+/// Goals that are given in one visit of a short state.
+const AT_ONCE: usize = 12;
+/// From this part of the session on it is closed in the state of its goal.
+const CLOSES_IN: f64 = 0.3;
+/// How often each state is the one to be closed in: the rarer it is, the oftener.
+const CLOSING: [usize; 13] = [0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 5, 5, 6];
+
+const FINISH: usize = 7;
 
 const ARMING: usize = 1;
 const RUNNING: usize = 3;
@@ -67,7 +73,7 @@ impl Probes {
             let early = random.below(u64::try_from(list.len()).unwrap_or(0));
             list.insert(usize::try_from(early).unwrap_or(0), UNUSABLE);
         }
-        let closing = usize::try_from(random.below(7)).unwrap_or(0);
+        let closing = pick(&CLOSING, &mut random).and_then(|at| CLOSING.get(at)).copied().unwrap_or(0);
         Self { random, goals, epochs: BTreeMap::new(), closing }
     }
 
@@ -99,7 +105,9 @@ impl World<'_> {
             if self.states.get(step) != Some(&state) || self.stalled {
                 return;
             }
-            let Some(kind) = self.probes.take(state) else {
+            let goal =
+                if state == RUNNING && self.finishes() { Some(FINISH) } else { self.probes.take(state) };
+            let Some(kind) = goal else {
                 return;
             };
             self.give(kind, step);
@@ -108,6 +116,12 @@ impl World<'_> {
                 return;
             }
         }
+    }
+
+    /// Returns whether a running step is brought to its end, which has goals and is short and rare by itself.
+    fn finishes(&mut self) -> bool {
+        let goals = self.probes.goals.get(FINISHING).is_some_and(|goals| !goals.is_empty());
+        goals && self.probes.random.chance(300)
     }
 
     /// Gives a goal of some step's state now and then, also of states that last.
@@ -125,8 +139,16 @@ impl World<'_> {
 
     /// Near its end the session is closed in the state of its goal.
     fn close_in_state(&mut self) {
-        let from = self.end.saturating_sub(self.end.since(crate::units::Mono::ORIGIN).mul_f64(0.1));
-        if self.now >= from && self.states.contains(&self.probes.closing) && !self.stalled {
+        let from = self.end.saturating_sub(self.end.since(crate::units::Mono::ORIGIN).mul_f64(CLOSES_IN));
+        if self.now < from || self.stalled {
+            return;
+        }
+        if self.probes.closing == FINISHING
+            && let Some(step) = self.states.iter().position(|state| *state == RUNNING)
+        {
+            self.give(FINISH, step);
+        }
+        if self.states.contains(&self.probes.closing) {
             self.closed = true;
             self.input(Input::Close);
         }
