@@ -27,8 +27,10 @@ const GOALS: u64 = 120;
 const AT_ONCE: usize = 12;
 /// From this part of the session on it is closed in the state of its goal.
 const CLOSES_IN: f64 = 0.3;
+/// How often each state is the one in which a unit is found unusable.
+const FOUND_UNUSABLE: [usize; 9] = [0, 1, 2, 3, 3, 4, 5, 5, 6];
 /// How often each state is the one to be closed in: the rarer it is, the oftener.
-const CLOSING: [usize; 13] = [0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 5, 5, 6];
+const CLOSING: [usize; 12] = [0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 5, 6];
 
 const FINISH: usize = 7;
 
@@ -67,11 +69,13 @@ impl Probes {
             }
         }
         // One unit of a session is found unusable, and stays so.
-        if let Some(at) = pick(&goals, &mut random)
-            && let Some(list) = goals.get_mut(at)
+        if let Some(at) = pick(&FOUND_UNUSABLE, &mut random).and_then(|at| FOUND_UNUSABLE.get(at))
+            && let Some(list) = goals.get_mut(*at)
         {
-            let early = random.below(u64::try_from(list.len()).unwrap_or(0));
-            list.insert(usize::try_from(early).unwrap_or(0), UNUSABLE);
+            // Among the later half, which is given first.
+            let half = list.len() / 2;
+            let more = usize::try_from(random.below(u64::try_from(half).unwrap_or(0))).unwrap_or(0);
+            list.insert(half.saturating_add(more), UNUSABLE);
         }
         let closing = pick(&CLOSING, &mut random).and_then(|at| CLOSING.get(at)).copied().unwrap_or(0);
         Self { random, goals, epochs: BTreeMap::new(), closing }
@@ -121,13 +125,13 @@ impl World<'_> {
     /// Returns whether a running step is brought to its end, which has goals and is short and rare by itself.
     fn finishes(&mut self) -> bool {
         let goals = self.probes.goals.get(FINISHING).is_some_and(|goals| !goals.is_empty());
-        goals && self.probes.random.chance(300)
+        goals && self.probes.random.chance(220)
     }
 
     /// Gives a goal of some step's state now and then, also of states that last.
     pub(super) fn probe_now(&mut self) {
         self.close_in_state();
-        if !self.probes.random.chance(60) {
+        if !self.probes.random.chance(120) {
             return;
         }
         if let Some(step) = pick(&self.states, &mut self.probes.random)
