@@ -20,7 +20,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use crate::support::bench::{Bench, actor};
 use crate::support::laws::check_log;
-use crate::support::plans::{microamps, milliamps, raw, three_steps};
+use crate::support::plans::{microamps, milliamps, raw, three_steps, two_modes};
 
 const STIM: DeviceId = DeviceId(0);
 const GUN: DeviceId = DeviceId(1);
@@ -232,6 +232,28 @@ fn sr_27_who_does_not_command_raises_nothing() {
             "{out:?}"
         );
     }
+}
+
+/// SR-05, H-01: two steps share an output. The end of the one that is held takes nothing from the one that runs there: its
+/// next rise would be from zero to where it was.
+#[test]
+fn sr_05_the_end_of_a_held_step_takes_nothing_from_another_on_its_output() {
+    let mut bench = Bench::ready(two_modes());
+    bench.arm(2);
+    bench.act(Act::Hold { step: 2 });
+    bench.pass(ms(500));
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(ms(1_500));
+    let before = bench.units[0].output.clone();
+    assert!(!before.is_empty(), "step 1 gives output");
+    let out_before = bench.said.len();
+    bench.act(Act::Finish { step: 2 });
+    assert!(!bench.said[out_before..].iter().any(|said| matches!(said.output, Output::Drive { .. })));
+    bench.set(1, milliamps(6));
+    bench.pass(ms(1_500));
+    assert!(matches!(state(&bench, 2), StepState::Ended(_)));
+    check_log(&bench);
 }
 
 // ---- comfort -----------------------------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ impl Governor {
         if let Some(why) = why {
             return Verdict::Refused(Refusal::State { why });
         }
-        if let Some(refusal) = self.rest_left(index, now) {
+        if let Some(refusal) = self.arm_blocked(index, now).or_else(|| self.rest_left(index, now)) {
             return Verdict::Refused(refusal);
         }
         self.open_epoch(now, by, index, out)

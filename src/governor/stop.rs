@@ -250,7 +250,10 @@ impl Governor {
             self.zero_unit(now, device, Some(index), After::End(reason), out);
             return;
         }
-        self.finish_channel(now, index, out);
+        // A step that is held is at zero already, and another may run on its output since.
+        if self.runs.get(index).is_some_and(super::state::StepRun::is_live) {
+            self.finish_channel(now, index, out);
+        }
         let Some(run) = self.runs.get_mut(index) else {
             return;
         };

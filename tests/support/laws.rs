@@ -14,7 +14,7 @@ use doseward::model::dose::Evidence;
 use doseward::model::limit::{LimitOwner, Limits};
 use doseward::model::plan::{Plan, Step};
 use doseward::model::protocol::Modality;
-use doseward::model::report::{EpochEnd, Report};
+use doseward::model::report::{EpochEnd, OwnButton, Report};
 use doseward::model::session::StopReason;
 use doseward::units::Mono;
 
@@ -353,6 +353,19 @@ fn believe(plan: &Plan, belief: &mut Belief, reached: &mut Reached, at: Mono, in
             belief.guard = *present;
             if !present {
                 belief.held.clear();
+            }
+        }
+        // Taken over where the step says so; refused, it is followed by a stop.
+        Input::Report {
+            device,
+            report: Report::OwnButton(OwnButton::Started(at_hand) | OwnButton::Changed(at_hand)),
+        } => {
+            let key = (device.0, 0);
+            let armed =
+                belief.armed.get(&key).and_then(|number| plan.steps.iter().find(|it| it.number == *number));
+            if armed.is_some_and(|step| step.start_at_device) {
+                belief.setpoints.insert(key, (at_hand.magnitude(), at));
+                belief.stopped.remove(&device.0);
             }
         }
         Input::GuardHolds { device, holds: true } => {

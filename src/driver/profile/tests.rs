@@ -894,7 +894,8 @@ impl Laws {
         self.driver.advance(self.now, input, &mut out);
         for output in out {
             match output {
-                DriverOutput::Report(Report::Ready { .. }) => self.stopped = false,
+                // The first setpoint of an epoch has a lease of its own.
+                DriverOutput::Report(Report::Ready { .. }) => (self.stopped, self.lease) = (false, None),
                 DriverOutput::Report(_) => {}
                 DriverOutput::Send(packet) => self.check(&packet),
             }
