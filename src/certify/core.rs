@@ -170,7 +170,7 @@ impl<'a> World<'a> {
             fault_random: Seeded::new(random.next()),
             faulty: !random.chance(125),
             beats: Beats::default(),
-            probes: Probes::new(random.next()),
+            probes: Probes::new(random.next(), options.probes),
             states: vec![0; made.plan.steps.len()],
             disk_busy: false,
             disk_stuck: false,

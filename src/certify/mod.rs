@@ -50,6 +50,8 @@ pub struct Options {
     pub verbose: bool,
     /// Keep the record of a single session in this directory instead of in memory, and the lines of a truth file.
     pub record_in: Option<PathBuf>,
+    /// Also put every kind of input into every state; without it only what units, faults and people do.
+    pub probes: bool,
     /// Stop at the first violation.
     pub stop_at_first: bool,
     /// A law that is broken on purpose.
@@ -66,6 +68,7 @@ impl Default for Options {
             jobs: 2,
             verbose: false,
             record_in: None,
+            probes: true,
             stop_at_first: false,
             #[cfg(feature = "defects")]
             defect: None,

@@ -60,6 +60,7 @@ impl Certify {
             jobs: self.jobs,
             verbose: self.verbose,
             record_in: None,
+            probes: true,
             stop_at_first: false,
             #[cfg(feature = "defects")]
             defect: self.defect,

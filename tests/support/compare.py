@@ -27,7 +27,8 @@ NAMES = {"on_us": "on_{}_us", "pulses": "pulses_{}", "charge_pc": "charge_{}_pc"
 FORMULA = """bound, by which record_max may lie above the truth (tail, ack: stop_tail_us, acknowledge_us of the unit's open entry):
   edge  = sum over bouts (doses without a gap) of 4 x ack + tail + proof (two x ack to notice each end; proof: the
           longest time that the record says a stop of this unit took to be proven)
-  wide  = sum over uncertain doses of max - min
+  wide  = sum over uncertain doses of max - min; for pulses and charge also over those so weak that an open pad may
+          stay unnoticed, for which the record has no lower bound
   on    = edge + wide
   pulses= sum over bouts of edge / period + 2, + 1 per dose, + wide
   charge= (sum over bouts of edge / period + 2, + sum over doses of ack / period + 1) x its phase charge, + wide
@@ -158,6 +159,10 @@ def bound_of(doses):
         if dose.uncertain:
             for quantity in QUANTITIES:
                 bound[quantity] += dose.high[quantity] - dose.low[quantity]
+        elif dose.period and dose.low["on_us"] > 0 and dose.low["pulses"] == 0:
+            # Below what the unit notices, a pad may be off: the record has no lower bound, and says so.
+            for quantity in ("pulses", "charge_pc"):
+                bound[quantity] += dose.high[quantity]
     return bound
 
 

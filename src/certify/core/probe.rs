@@ -55,7 +55,11 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, wanted: bool) -> Self {
+        if !wanted {
+            let goals = vec![Vec::new(); STATES.len()];
+            return Self { random: Seeded::new(seed), goals, epochs: BTreeMap::new(), closing: usize::MAX };
+        }
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
         let kinds: Vec<usize> =
