@@ -300,6 +300,9 @@ impl Daemon {
         let voice = self.voice(loaded.daemon.player.clone(), begun.newest)?;
         // Only a clock that is behind has to be confirmed.
         let confirmed = self.clock_confirmed_by.clone().filter(|name| !name.trim().is_empty());
+        if let Some(name) = confirmed.as_ref().filter(|_| !begun.clock_sane) {
+            say(&format!("The clock of the box is behind its record; {name} says that it is right."));
+        }
         let confirmed = confirmed.filter(|_| !begun.clock_sane);
         let clock_sane = begun.clock_sane || confirmed.is_some();
         let parts = Parts {

@@ -283,9 +283,8 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::BeyondCourse { sessions, reason, .. } => {
             format!("Beyond the course, after {sessions} sessions in seven days: {reason}.")
         }
-        Entry::ClockConfirmed { by } => {
-            format!("The clock of the box is behind its record; {} says that it is right.", by.person)
-        }
+        // Said when the session begins, before there are events.
+        Entry::ClockConfirmed { .. } => return None,
         Entry::SensationReturned { step, .. } => format!("{}: sensation has returned.", place(plan, *step)),
         Entry::BudgetUsed { step, budget, owner, limit } => format!(
             "{}: {} is used up ({}, limit of the {}).",
