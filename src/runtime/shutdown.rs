@@ -1,7 +1,8 @@
 //! Signals and panics: every unit is stopped first, before anything else (design 3.10).
 //!
-//! [`Lanes::emergency`] posts every unit's stop lane in the signal's own wake-up, without the session task; the orderly
-//! close follows: requests refused, zero confirmed or two seconds, record sealed.
+//! [`Lanes::emergency`](crate::runtime::handle::Lanes::emergency) posts every unit's stop lane in the signal's own
+//! wake-up, without the session task; the orderly close follows: requests refused, zero confirmed or two seconds, record
+//! sealed.
 
 use std::io;
 
