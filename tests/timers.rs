@@ -126,6 +126,33 @@ fn sr_48_renewals_are_short_frequent_and_inside_the_lease() {
     assert!(renewals(&idle, 0).is_empty(), "who is not armed is not renewed");
 }
 
+/// SR-48: output is kept up to the end of the tightest time budget of the unit and no further; when that step has ended,
+/// the other channel of the unit is kept up without a gap, wherever in the rhythm of renewals the end falls.
+#[test]
+fn sr_48_a_step_that_ends_by_time_leaves_no_gap_to_the_other() {
+    for late in 0..20u32 {
+        let mut plan = three_steps();
+        plan.steps[0].duration = Duration::from_secs(10) + MS * 10 * late;
+        let mut bench = Bench::ready(plan);
+        bench.arm(1);
+        bench.set(1, milliamps(2));
+        bench.arm(2);
+        bench.set(2, milliamps(2));
+        let began = bench.now;
+        bench.pass(Duration::from_secs(14));
+        let ended = stopped(&bench, 1).expect("it ends by time").0;
+        let mut kept: Option<Mono> = None;
+        for said in bench.said.iter().filter(|said| said.at > began) {
+            let Output::Renew { device: DeviceId(0), until } = said.output else { continue };
+            assert!(kept.is_none_or(|kept| said.at < kept), "{late}: a gap at {}, ended at {ended}", said.at);
+            let limit = ended.saturating_add(300 * MS);
+            assert!(said.at >= ended || until <= limit, "{late}: kept up to {until}, the limit is {limit}");
+            kept = Some(until);
+        }
+        assert_eq!(bench.governor.snapshot(bench.now).steps[1].state, StepState::Running, "{late}");
+    }
+}
+
 /// SR-32: while something may be given, its progress row is never older than a second; then it is removed.
 #[test]
 fn sr_32_a_progress_row_at_least_each_second() {

@@ -270,6 +270,10 @@ impl Governor {
             return;
         };
         self.append(now, Entry::Stopped { step, reason, generation: Generation(0) }, out);
+        // The lease ended with this step's budget; the other channels' does not.
+        if let Some(unit) = self.unit_mut(device) {
+            unit.renew_at = Some(now);
+        }
         self.bump();
     }
 

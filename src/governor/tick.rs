@@ -535,7 +535,8 @@ impl Governor {
     /// Returns until when a unit's output may be kept up by its time budgets: after the ordinary end of its tightest step,
     /// before the limit. A governor that stalls must not carry a step over it.
     fn budget_ends(&self, now: Mono, device: DeviceId) -> Mono {
-        let gives = |index: &usize| self.runs.get(*index).is_some_and(|run| !run.setpoint.is_zero());
+        let gives =
+            |index: &usize| self.runs.get(*index).is_some_and(|run| run.is_live() && run.on_since.is_some());
         let steps = self.steps_of(device).into_iter().filter(gives);
         let left = steps.filter_map(|index| self.left(index, now)).map(|left| left.time).min();
         left.map_or(now.saturating_add(RENEW_FOR), |left| {
