@@ -361,6 +361,36 @@ fn sr_12_an_area_rests_between_two_bouts_also_over_a_restart() {
     bench.arm(3);
 }
 
+/// SR-12: a held bout and what follows are one bout, but not when another was on the area in between.
+#[test]
+fn sr_12_a_held_step_rests_after_another_bout_on_its_area() {
+    let mut plan = plan();
+    plan.steps[2].rest = seconds(30);
+    plan.steps[3].rest = seconds(30);
+    let mut bench = Bench::ready(plan);
+    give(&mut bench, Bout::Stop(4, 5));
+    bench.pass(seconds(40));
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(seconds(5));
+    bench.act(Act::Hold { step: 3 });
+    bench.pass(seconds(10));
+    let resumed = |bench: &mut Bench| {
+        bench.idle_answers();
+        let request = bench.act(Act::Resume { step: 3 });
+        bench.pass(seconds(1));
+        bench.verdict(request)
+    };
+    assert!(matches!(resumed(&mut bench), Some(Verdict::Granted { .. })), "its own bout goes on");
+    bench.act(Act::Hold { step: 3 });
+    bench.pass(seconds(30));
+    give(&mut bench, Bout::Stop(4, 20));
+    let verdict = resumed(&mut bench);
+    assert!(matches!(verdict, Some(Verdict::Refused(Refusal::Rest { .. }))), "{verdict:?}");
+    bench.pass(seconds(30));
+    assert!(matches!(resumed(&mut bench), Some(Verdict::Granted { .. })));
+}
+
 /// SR-25: for 30 min after TENS no percussion on its area unless the therapist says that sensation has returned; logged.
 #[test]
 fn sr_25_percussion_waits_for_sensation_after_tens() {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use doseward::alarm::{Cause, Priority};
 use doseward::governor::{
-    Act, AlarmOutput, Entry, Input, Interlock, Output, RecordHealth, Refusal, Request, RequestId, Snapshot,
-    StepState, StopView, Verdict, Version,
+    Act, AlarmOutput, Entry, Input, Interlock, Output, Phase, RecordHealth, Refusal, Request, RequestId,
+    Snapshot, StepState, StopView, Verdict, Version,
 };
+use doseward::model::area::{AreaCode, Place, Side};
 use doseward::model::capability::IntensityRange;
 use doseward::model::command::{Channel, Command, DeviceId, Intensity};
+use doseward::model::dose::Dose;
 use doseward::model::plan::{ClientCode, Plan};
 use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
 use doseward::model::session::{Actor, Discomfort, StopReason};
@@ -1252,4 +1254,179 @@ fn the_most_urgent_alarm_stands_and_sounds_first() {
     assert_eq!(alarms.first().map(|alarm| alarm.cause), Some(Cause::Defect));
     assert_eq!(shown(&bench).sounding.priority, Some(Priority::High));
     assert!(bench.now > Mono::ORIGIN);
+}
+
+/// Two bouts of one gun on two areas.
+fn two_bouts() -> Plan {
+    let mut plan = three_steps();
+    let mut other = plan.steps[2].clone();
+    (other.number, other.place) = (4, Place { area: AreaCode::new("thigh"), side: Side::Left });
+    plan.steps.push(other);
+    plan
+}
+
+/// A gun's bout, done and proven at zero.
+fn bout(bench: &mut Bench, step: u8) {
+    bench.arm(step);
+    bench.set(step, raw(1_200));
+    bench.pass(secs(3));
+    bench.act(Act::Finish { step });
+    bench.pass(secs(3));
+}
+
+fn doses(bench: &Bench) -> Vec<Dose> {
+    let entries = bench.entries().filter_map(|(_, entry)| match entry {
+        Entry::Dose(dose) => Some(dose.clone()),
+        _ => None,
+    });
+    entries.collect()
+}
+
+/// Reports of a gun that runs, while its driver is busy stopping it.
+fn says_it_runs(bench: &mut Bench, span: Duration) {
+    for _ in 0..span.as_millis() / 100 {
+        bench.tell(1, Report::Alive);
+        bench.tell(1, Report::Measured { channel: Channel(0), running: true, intensity: Some(raw(1_800)) });
+        bench.pass(ms(100));
+    }
+}
+
+/// SR-12, SR-43: what is started or raised at a gun is booked on the area that it is used on, not on the last of the plan.
+#[test]
+fn sr_12_what_a_hand_does_is_booked_on_the_area_in_use() {
+    for raised in [false, true] {
+        let mut bench = Bench::ready(two_bouts());
+        bout(&mut bench, 4);
+        bench.arm(3);
+        if raised {
+            bench.set(3, raw(1_200));
+            bench.pass(secs(3));
+        }
+        let before = doses(&bench).len();
+        bench.own_button(
+            1,
+            if raised { OwnButton::Raised(raw(2_300)) } else { OwnButton::Started(raw(1_500)) },
+        );
+        bench.pass(secs(3));
+        let after = doses(&bench).split_off(before);
+        assert!(after.iter().any(|dose| dose.upper.intensity() == raw(2_400)), "{after:?}");
+        assert!(after.iter().all(|dose| dose.step == 3), "raised {raised}: {after:?}");
+    }
+}
+
+/// SR-43: a gun that was started while its link was away runs when it is back; its driver is busy with the stop and tells
+/// only that it runs. It counts from where it was last seen at zero.
+#[test]
+fn sr_43_a_gun_found_running_when_its_link_comes_back_is_counted() {
+    let mut bench = Bench::ready(three_steps());
+    bout(&mut bench, 3);
+    let (before, zero) = (doses(&bench).len(), bench.now);
+    bench.link(1, false);
+    bench.pass(secs(20));
+    bench.units[1].deaf = true;
+    bench.link(1, true);
+    bench.pass(ms(200));
+    says_it_runs(&mut bench, ms(800));
+    assert!(has(&bench, Cause::Mismatch));
+    let generation = bench.governor.generation(GUN);
+    bench.tell(1, Report::Stop { generation, progress: StopProgress::Confirmed, after: ms(1_000) });
+    bench.pass(secs(3));
+    let found = doses(&bench).split_off(before);
+    let counted: u64 = found.iter().map(|dose| dose.on_us.1).sum();
+    assert!(found.first().is_some_and(|dose| dose.from <= zero), "{found:?}");
+    assert!((20_000_000..26_000_000).contains(&counted), "{counted} us of 21 s and a tail");
+}
+
+/// SR-24: a person has stated that a gun stands still; the gun itself goes on saying that it runs.
+#[test]
+fn sr_24_a_gun_that_says_it_runs_after_it_was_stated_stopped_is_stopped_and_counted() {
+    let mut bench = gun_of(three_steps(), 1_800);
+    bench.units[1].deaf = true;
+    bench.act(Act::StopStep { step: 3 });
+    says_it_runs(&mut bench, secs(3));
+    bench.act(Act::StatedStopped { device: GUN });
+    let stated = bench.now;
+    assert!(!has(&bench, Cause::StopUnconfirmed), "a person answers for it");
+    says_it_runs(&mut bench, secs(20));
+    assert!(has(&bench, Cause::Mismatch) && has(&bench, Cause::StopUnconfirmed));
+    assert_eq!(shown(&bench).units[1].stop, StopView::Unconfirmed);
+    bench.units[1].deaf = false;
+    let generation = bench.governor.generation(GUN);
+    bench.tell(1, Report::Stop { generation, progress: StopProgress::Confirmed, after: ms(1_000) });
+    bench.pass(secs(3));
+    let after = doses(&bench).into_iter().filter(|dose| dose.until > stated);
+    let counted: u64 =
+        after.map(|dose| dose.until.since(dose.from.max(stated)).as_micros()).sum::<u128>() as u64;
+    assert!(counted >= 19_500_000, "{counted} us of 20 s");
+}
+
+/// H-11: what was proven over is not booked a second time when the gun is started by hand right after.
+#[test]
+fn h_11_a_start_at_the_gun_right_after_a_proof_books_no_bout_twice() {
+    let mut plan = three_steps();
+    plan.steps[2].duration = secs(100);
+    let mut bench = gun_of(plan, 1_200);
+    bench.pass(secs(40));
+    bench.act(Act::StopStep { step: 3 });
+    bench.pass(ms(300));
+    assert!(matches!(shown(&bench).units[1].stop, StopView::Confirmed(_)));
+    let before: u64 = doses(&bench).iter().map(|dose| dose.on_us.1).sum();
+    bench.own_button(1, OwnButton::Started(raw(1_200)));
+    bench.pass(secs(3));
+    let after: u64 = doses(&bench).iter().map(|dose| dose.on_us.1).sum();
+    assert!((300_000..5_000_000).contains(&(after - before)), "{before} us, then {after} us");
+}
+
+/// SR-21: "too much" while a contraction rises, or where its rise was levelled off, is a quarter less of what is felt, and
+/// what was on its way does not come.
+#[test]
+fn sr_21_too_much_in_mid_ramp_lowers_and_does_not_rise() {
+    for levelled in [false, true] {
+        let mut bench = Bench::ready(three_steps());
+        bench.arm(2);
+        bench.set(2, milliamps(20));
+        let step = |bench: &Bench| shown(bench).steps[1].clone();
+        let mut waited = 0;
+        while !(step(&bench).phase == Phase::RampUp
+            && step(&bench).envelope.magnitude() >= 15_000
+            && step(&bench).setpoint.magnitude() >= 6_000)
+        {
+            bench.pass(ms(10));
+            waited += 1;
+            assert!(waited < 4_000, "{:?}", step(&bench));
+        }
+        if levelled {
+            bench.input(Input::ClockSane(false));
+            bench.pass(ms(500));
+            assert!(step(&bench).setpoint.magnitude() < 12_000);
+        }
+        let felt = step(&bench).setpoint.magnitude();
+        bench.act(Act::TooMuch { step: 2 });
+        for _ in 0..600 {
+            let given = step(&bench).setpoint.magnitude();
+            assert!(given * 4 <= felt * 3, "levelled {levelled}: felt {felt}, then {given}");
+            bench.pass(ms(50));
+        }
+    }
+}
+
+/// SR-21: the area hurts, not the step: no other step on it rises for 30 s.
+#[test]
+fn sr_21_after_discomfort_no_other_step_on_the_area_rises() {
+    let mut plan = three_steps();
+    let mut other = plan.steps[2].clone();
+    other.number = 4;
+    plan.steps.push(other);
+    let mut bench = Bench::ready(plan);
+    bench.arm(3);
+    bench.set(3, raw(1_800));
+    bench.pass(secs(3));
+    bench.act(Act::TooMuch { step: 3 });
+    bench.act(Act::StopStep { step: 3 });
+    bench.pass(secs(2));
+    bench.arm(4);
+    let verdict = bench.set(4, raw(1_800));
+    assert!(matches!(verdict, Verdict::Refused(Refusal::Locked { .. })), "{verdict:?}");
+    bench.pass(secs(29));
+    assert!(matches!(bench.set(4, raw(1_800)), Verdict::Granted { .. }));
 }

@@ -347,3 +347,68 @@ fn sr_42_the_guard_hears_of_every_stop_until_it_is_proven() {
     let proven = told(&mut bench);
     assert_eq!(proven, [ForGuard::Released { device: gun, proven: true }]);
 }
+
+/// SR-42: a unit says once more, while it is being prepared, that the stop before is proven: it stays with the guard.
+#[test]
+fn sr_42_a_second_proof_while_preparing_does_not_release_the_unit() {
+    let mut bench = Bench::ready(three_steps());
+    bench.idle_answers();
+    bench.act(Act::Arm { step: 1 });
+    let generation = bench.governor.generation(DeviceId(0));
+    let after = Duration::from_millis(40);
+    bench.tell(0, Report::Stop { generation, progress: StopProgress::Confirmed, after });
+    bench.pass(Duration::from_millis(50));
+    bench.set(1, milliamps(5));
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.units[0].output.len(), 1);
+    let told: Vec<ForGuard> = bench
+        .said
+        .iter()
+        .filter_map(|said| match said.output {
+            Output::Guard(told) => Some(told),
+            _ => None,
+        })
+        .collect();
+    let armed = told.iter().rposition(|told| *told == ForGuard::Armed { device: DeviceId(0) }).unwrap();
+    let since = told.get(armed..).unwrap();
+    assert!(!since.contains(&ForGuard::Released { device: DeviceId(0), proven: true }));
+    let beats = since.iter().filter(|told| **told == ForGuard::Beat).count();
+    assert!(beats > 15, "{beats} signs of life in 2 s with output on");
+}
+
+/// A channel that is finished while its unit is being prepared gives nothing: no order goes to a driver that must refuse it.
+#[test]
+fn a_finish_while_preparing_orders_nothing() {
+    let mut bench = Bench::ready(three_steps());
+    bench.idle_answers();
+    bench.act(Act::Arm { step: 1 });
+    bench.act(Act::Arm { step: 2 });
+    let since = bench.said.len();
+    bench.act(Act::Finish { step: 1 });
+    assert!(!bench.said.iter().skip(since).any(|said| matches!(said.output, Output::Drive { .. })));
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.governor.snapshot(bench.now).steps[1].state, StepState::Armed, "the other goes on");
+}
+
+/// SR-43: a gun acknowledges a lower speed while rises are unanswered: the motor falls from what it was told.
+#[test]
+fn sr_43_a_motor_that_was_told_more_is_not_down_by_an_acknowledgement() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(Duration::from_secs(2));
+    bench.units[1].silent = true;
+    bench.act(Act::Set { step: 3, intensity: raw(1_800), reason: None });
+    bench.pass(Duration::from_millis(450));
+    let told = bench.governor.snapshot(bench.now).steps[2].setpoint.magnitude();
+    assert!(told >= 1_400, "{told}");
+    bench.units[1].silent = false;
+    let since = bench.said.len();
+    bench.act(Act::Set { step: 3, intensity: raw(1_260), reason: None });
+    bench.pass(Duration::from_millis(15));
+    let mut rows = bench.said.iter().skip(since).filter_map(|said| match &said.output {
+        Output::Progress(dose) => Some(dose.upper.intensity().magnitude()),
+        _ => None,
+    });
+    assert!(rows.next_back().is_none_or(|upper| upper >= told), "told {told}");
+}

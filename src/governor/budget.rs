@@ -179,6 +179,19 @@ impl Governor {
         (!left.is_zero()).then_some(Refusal::Rest { left })
     }
 
+    /// As [`Governor::rest_left`], for a step that is held: its own bout is one with what follows, another step's is not.
+    pub(super) fn rest_between(&self, index: usize, now: Mono) -> Option<Refusal> {
+        let own = self.runs.get(index)?.spans.iter().map(|(_, until)| *until).max();
+        let step = self.step(index)?;
+        let other = |other: &Step| {
+            other.number != step.number
+                && other.modality == step.modality
+                && other.place.overlaps(&step.place)
+        };
+        let between = self.ended(other).is_some_and(|end| own.is_none_or(|own| end > own));
+        self.rest_left(index, now).filter(|_| between)
+    }
+
     /// Returns when output of the steps that `which` names last ended.
     fn ended(&self, which: impl Fn(&Step) -> bool) -> Option<Mono> {
         let runs = self.plan.steps.iter().zip(&self.runs).filter(|(step, _)| which(step));

@@ -81,8 +81,13 @@ impl Governor {
     /// Books output that nobody commanded, at the step that used the unit last, else at its first.
     pub(super) fn uncommanded(&mut self, now: Mono, device: DeviceId, at: Intensity, out: &mut Vec<Output>) {
         let steps = self.steps_of(device);
-        let used = |index: &usize| self.runs.get(*index).is_some_and(|run| run.state != StepState::Waiting);
-        let Some(index) = steps.iter().copied().rev().find(used).or(steps.first().copied()) else {
+        // In use, else open, else what gave output last, else the first.
+        let nearest = |index: &usize| {
+            let run = self.runs.get(*index)?;
+            let last = run.spans.iter().map(|(_, until)| *until).max();
+            Some((run.is_live(), run.ledger.is_open(), last, std::cmp::Reverse(*index)))
+        };
+        let Some(index) = steps.iter().copied().max_by_key(nearest) else {
             return;
         };
         let Some((value, unit)) = speed_setpoint(at).zip(self.unit(device)) else {
@@ -91,7 +96,10 @@ impl Governor {
         let since = if self.runs.get(index).is_some_and(|run| run.ledger.is_open()) {
             unit.alive_before.unwrap_or(unit.zero_seen).min(now)
         } else {
-            unit.zero_seen
+            // What ended before is counted already.
+            let counted =
+                self.runs.get(index).and_then(|run| run.spans.iter().map(|(_, until)| *until).max());
+            unit.zero_seen.max(counted.unwrap_or(unit.zero_seen)).min(now)
         };
         self.book(index, now, out, |ledger, closed| ledger.uncommanded(now, since, value, closed));
         // Nobody asked for it, and it counts.

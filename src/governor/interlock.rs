@@ -173,7 +173,14 @@ impl Governor {
         if run.pressed.is_some_and(|pressed| pressed.lowered) {
             return Some(Refusal::State { why: "It is pressed too hard. Press less first." });
         }
-        run.locked_until.filter(|until| now < *until).map(|until| Refusal::Locked { left: until.since(now) })
+        self.discomfort_until(index, now).map(|until| Refusal::Locked { left: until.since(now) })
+    }
+
+    /// Returns until when discomfort on a step's area, at whichever step it was said, forbids a rise (SR-21).
+    fn discomfort_until(&self, index: usize, now: Mono) -> Option<Mono> {
+        let place = &self.step(index)?.place;
+        let there = self.plan.steps.iter().zip(&self.runs).filter(|(step, _)| step.place.overlaps(place));
+        there.filter_map(|(_, run)| run.locked_until).filter(|until| now < *until).max()
     }
 
     /// Returns whether a step's unit has answered within its suspect time.

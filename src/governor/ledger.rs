@@ -248,9 +248,11 @@ impl Ledger {
         self.open.filter(|open| open.uncertain).map(|open| open.from)
     }
 
-    /// Returns whether a speed is below what is settled: a motor falls slower than it acknowledges.
+    /// Returns whether the newest speed is below what may be in force: a motor falls slower than it acknowledges.
     pub(crate) fn falls_to(&self, speed: RawSpeed) -> bool {
-        self.settled.is_some_and(|settled| magnitude(settled) > u32::from(speed.raw()))
+        // The newest is `speed` itself; what was told before it may be what the motor falls from.
+        let before = self.unsettled.iter().rev().skip(1).filter_map(|(_, setpoint)| *setpoint);
+        before.chain(self.settled).any(|known| magnitude(known) > u32::from(speed.raw()))
     }
 
     /// Returns the intensity last settled.

@@ -1,4 +1,4 @@
-//! A unit that reports more than it was told, or that it runs when its stop was proven (SR-24).
+//! A unit that reports more than it was told, or that it runs when its stop was proven or seen (SR-24).
 //!
 //! Drivers that know their unit's own buttons say so themselves, and that stops the unit before these times are over.
 //! This is the second look: it needs nothing but a report. A report may describe the unit as it was half a second ago, and
@@ -29,9 +29,11 @@ impl Governor {
         channel: Channel,
         running: bool,
         intensity: Option<Intensity>,
+        out: &mut Vec<Output>,
     ) {
+        self.runs_unbooked(now, device, running, out);
         if let Some(unit) = self.unit_mut(device) {
-            let stopped = !unit.ready && !unit.preparing && unit.proven_zero();
+            let stopped = !unit.ready && !unit.preparing && unit.stop_settled();
             unit.runs_since = if running && stopped { unit.runs_since.or(Some(now)) } else { None };
         }
         for index in self.steps_of(device) {
@@ -42,6 +44,22 @@ impl Governor {
             if let Some(run) = self.runs.get_mut(index) {
                 run.above_since = if above { run.above_since.or(Some(now)) } else { None };
             }
+        }
+    }
+
+    /// A unit that says that it runs while it is being stopped, and of which nothing is booked: it was started while nobody
+    /// could see it. Its driver is busy with the stop and reports no start.
+    fn runs_unbooked(&mut self, now: Mono, device: DeviceId, running: bool, out: &mut Vec<Output>) {
+        let booked = self
+            .steps_of(device)
+            .into_iter()
+            .any(|index| self.runs.get(index).is_some_and(|run| run.is_live() || run.ledger.is_open()));
+        if !running || booked || self.unit(device).is_none_or(|unit| unit.stop_settled()) {
+            return;
+        }
+        if let Some(capability) = self.capability(device) {
+            self.uncommanded(now, device, limits::full_scale(&capability.intensity), out);
+            self.alarm(now, Cause::Mismatch, Some(device), None, out);
         }
     }
 

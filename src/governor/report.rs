@@ -220,7 +220,7 @@ impl Governor {
                 };
             }
         }
-        self.compare(now, device, channel, running, intensity);
+        self.compare(now, device, channel, running, intensity, out);
     }
 
     fn stop_progress(
@@ -240,7 +240,7 @@ impl Governor {
             StopProgress::Written if unit.stop.view == StopView::Asked => unit.stop.view = StopView::Written,
             StopProgress::Written => {}
             // An echo of a stop from before this epoch says nothing of what runs in it.
-            StopProgress::Confirmed if unit.ready => return,
+            StopProgress::Confirmed if unit.ready || unit.preparing => return,
             StopProgress::Confirmed => {
                 unit.stop.view = StopView::Confirmed(after);
                 unit.saw_zero(now);

@@ -11,7 +11,7 @@ use crate::governor::output::{Cleared, Entry, Output, Refusal, Verdict};
 use crate::governor::rise::Program;
 use crate::governor::state::Pending;
 use crate::governor::stop::After;
-use crate::governor::{Act, Governor, Request, RequestId, StepState, VERDICTS_KEPT};
+use crate::governor::{Act, Governor, Phase, Request, RequestId, StepState, VERDICTS_KEPT};
 use crate::model::capability::IntensityRange;
 use crate::model::command::{Command, Epoch, Intensity};
 use crate::model::plan::ClientCode;
@@ -163,6 +163,9 @@ impl Governor {
     fn resume(&mut self, now: Mono, by: Actor, index: usize, out: &mut Vec<Output>) -> Verdict {
         if self.runs.get(index).map(|run| run.state) != Some(StepState::Held) {
             return Verdict::Refused(Refusal::State { why: "The step is not held." });
+        }
+        if let Some(refusal) = self.rest_between(index, now) {
+            return Verdict::Refused(refusal);
         }
         let verdict = self.open_epoch(now, by.clone(), index, out);
         if matches!(verdict, Verdict::Granted { .. }) {
@@ -490,7 +493,12 @@ impl Governor {
             return;
         };
         let device = step.device;
-        let level = if run.program.is_some() { run.envelope } else { run.setpoint };
+        let level = match run.program.map(|program| program.phase) {
+            // In the middle of a ramp, or where it was levelled off, what is felt is where it is, not where it goes.
+            Some(Phase::RampUp | Phase::On) if !run.setpoint.is_zero() => run.setpoint,
+            Some(_) => run.envelope,
+            None => run.setpoint,
+        };
         // What was told to the unit and is not acknowledged was perhaps never felt: the quarter is of what was.
         let felt = run.ledger.settled_intensity().filter(|_| run.setpoint.magnitude() >= level.magnitude());
         let level = felt.filter(|felt| felt.magnitude() < level.magnitude()).unwrap_or(level);

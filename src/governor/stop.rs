@@ -251,7 +251,8 @@ impl Governor {
             return;
         }
         // A step that is held is at zero already, and another may run on its output since.
-        if self.runs.get(index).is_some_and(super::state::StepRun::is_live) {
+        let prepared = self.unit(device).is_some_and(|unit| unit.ready);
+        if prepared && self.runs.get(index).is_some_and(super::state::StepRun::is_live) {
             self.finish_channel(now, index, out);
         }
         let Some(run) = self.runs.get_mut(index) else {
