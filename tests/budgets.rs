@@ -248,6 +248,21 @@ fn sr_12_sr_13_two_channels_count_each_on_their_area_and_once_for_the_client() {
     apart.steps[1].place = calf();
     let [one, other] = run(apart.clone(), Spent::default());
     assert!(one <= 60.0 && other <= 60.0 && one > 59.0 && other > 59.0, "{one} s and {other} s");
+    // One on both sides, one on the right: that side lasts half as long, also where the left was used before.
+    let mut across = plan();
+    across.steps[0].place.side = Side::Bilateral;
+    across.steps[1].place = calf();
+    let mut spent = Spent::default();
+    let left = Place { side: Side::Left, ..calf() };
+    spent.add(Modality::Tens, &left, seconds(5), seconds(3_600));
+    let mut bench = Bench::after(across, spent);
+    for step in [1, 2] {
+        bench.arm(step);
+        bench.set(step, milliamps(10));
+    }
+    bench.pass(seconds(1));
+    let shown = area_left(&bench, 1);
+    assert!((27.0..30.0).contains(&shown), "{shown} s are shown");
     // The day of the client: 110 s, of which 40 s were given; both channels use it at once.
     for (limits, before) in [
         (Limits { day_time: Some(seconds(110)), ..Limits::default() }, 40),

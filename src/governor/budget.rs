@@ -57,7 +57,8 @@ impl Governor {
             Budget::Area => {
                 let (limit, owner) = tightest(|limits| limits.area_time)?;
                 let halves = step.place.side.halves().iter().map(|half| self.on_half(step, *half, now));
-                let (used, rate) = halves.max_by_key(|(used, rate)| (*used, *rate))?;
+                let lasts = |used: Duration, rate: u32| limit.saturating_sub(used).checked_div(rate);
+                let (used, rate) = halves.min_by_key(|(used, rate)| lasts(*used, *rate))?;
                 (limit, owner, used, rate)
             }
             Budget::Session => {

@@ -81,11 +81,10 @@ impl Governor {
     /// Books output that nobody commanded, at the step that used the unit last, else at its first.
     pub(super) fn uncommanded(&mut self, now: Mono, device: DeviceId, at: Intensity, out: &mut Vec<Output>) {
         let steps = self.steps_of(device);
-        // In use, else open, else what gave output last, else the first.
+        // In use, else what still counts, else what it was armed for last, for there it is; else the first.
         let nearest = |index: &usize| {
             let run = self.runs.get(*index)?;
-            let last = run.spans.iter().map(|(_, until)| *until).max();
-            Some((run.is_live(), run.ledger.is_open(), last, std::cmp::Reverse(*index)))
+            Some((run.is_live(), run.ledger.is_open(), run.armed_at, std::cmp::Reverse(*index)))
         };
         let Some(index) = steps.iter().copied().max_by_key(nearest) else {
             return;

@@ -217,7 +217,7 @@ impl Governor {
             run.delivered = None;
         }
         if let Some(run) = self.runs.get_mut(index) {
-            run.armed_by = Some(by.clone());
+            (run.armed_by, run.armed_at) = (Some(by.clone()), Some(now));
         }
         self.clear_unlatched(now, Cause::StoppedAtDevice, device, out);
         self.note_beside(now, &by, index, out);

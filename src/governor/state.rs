@@ -52,8 +52,9 @@ pub(crate) struct StepRun {
     pub(crate) has_progress: bool,
     /// The operator was asked for a sign of life.
     pub(crate) asked_present: Option<Mono>,
-    /// Who armed it.
+    /// Who armed it last, and when.
     pub(crate) armed_by: Option<Actor>,
+    pub(crate) armed_at: Option<Mono>,
     /// Up to here the gun's own button may start and set it; with the intent that says so.
     pub(crate) by_hand: Option<(Intensity, Seq)>,
     /// Pressed too hard.
@@ -169,6 +170,7 @@ impl StepRun {
             has_progress: false,
             asked_present: None,
             armed_by: None,
+            armed_at: None,
             by_hand: None,
             pressed: None,
             told: (zero, now),
