@@ -211,7 +211,7 @@ fn trial(act: Act, number: u32) -> Trial {
 impl Trial {
     /// A freeze that may be over before it counts as one.
     fn is_short(&self) -> bool {
-        matches!(self.act, Act::Freeze(span) if span < ms(400))
+        matches!(self.act, Act::Freeze(span) | Act::FreezeStuck(span) if span < ms(400))
     }
 
     fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
@@ -425,6 +425,8 @@ fn h_07_a_daemon_that_dies_or_is_signalled_leaves_no_unit_running() {
         Act::Daemon("SIGTERM", Signal::TERM),
         Act::Daemon("SIGINT", Signal::INT),
         Act::Daemon("SIGHUP", Signal::HUP),
+        Act::Daemon("SIGQUIT", Signal::QUIT),
+        Act::Daemon("SIGTSTP", Signal::TSTP),
     ];
     trials(&acts);
 }
@@ -443,7 +445,9 @@ fn a_frozen_daemon_is_killed_before_its_units_are_stopped() {
         Act::Freeze(ms(600)),
         Act::Freeze(ms(1900)),
         Act::Freeze(ms(5000)),
+        Act::FreezeStuck(ms(300)),
         Act::FreezeStuck(ms(600)),
+        Act::FreezeStuck(ms(1900)),
         Act::FreezeStuck(ms(5000)),
     ];
     trials(&acts);

@@ -69,7 +69,7 @@ enum Event {
     Fault,
     Undo(Undo),
     Probe { state: usize, step: usize },
-    Close,
+    Goal,
     GuardAnswers(DeviceId),
     Look(usize),
     LinkUp(usize),
@@ -381,7 +381,7 @@ impl<'a> World<'a> {
             }
             Event::Undo(undo) => self.undo(undo),
             Event::Probe { state, step } => self.probe(state, step),
-            Event::Close => self.close_now(),
+            Event::Goal => self.end_in_states(),
             Event::GuardAnswers(device) => {
                 let at = usize::from(device.0);
                 let holds = !self.guard_blind && self.units.get(at).is_some_and(|unit| unit.up);

@@ -101,6 +101,10 @@ struct Step {
     locked_until: Mono,
     /// After discomfort a program returns to no more than this.
     eased: Option<f64>,
+    /// Until when discomfort at any step of the area may keep this one from rising.
+    area_locked_until: Mono,
+    /// From when and until when discomfort at another step of the same place must, and what a program may return to.
+    beside: Option<(Mono, Mono, f64)>,
     /// Seconds with output before the present bout, and its begin.
     used: f64,
     on_since: Option<Mono>,
@@ -399,7 +403,7 @@ impl Oracle {
             && self.lease.alive(now)
             && (unit.up && unit.armed && unit.ready && now >= unit.faulted_until && !unit.by_hand)
             && output.step == Some(at)
-            && now >= step.locked_until;
+            && now >= step.area_locked_until;
         let reachable =
             f64::from(asked) <= allowed && f64::from(goal) >= bounds.floor && goal > output.level();
         if !clear || !reachable {
@@ -488,11 +492,26 @@ impl Oracle {
         let Some(at) = self.index(number) else {
             return;
         };
-        let output = self.output(at).map(Output::envelope);
+        let felt = self.output(at).map(Output::felt);
+        let until = now.saturating_add(Duration::from_secs(30));
+        let Some(place) = self.plan.steps.get(at).map(|step| step.place.clone()) else {
+            return;
+        };
+        for other in 0..self.steps.len() {
+            let output = self.output(other).filter(|output| output.step == Some(other));
+            let envelope = output.map_or(0, Output::envelope);
+            let there = self.plan.steps.get(other).filter(|step| step.place.area == place.area);
+            let Some((planned, step)) = there.zip(self.steps.get_mut(other)) else {
+                continue;
+            };
+            (step.wish, step.area_locked_until) = (None, until);
+            if other != at && planned.place == place {
+                step.beside = Some((now.saturating_add(PACKET_LIFE), until, f64::from(envelope)));
+            }
+        }
         if let Some(step) = self.steps.get_mut(at) {
-            step.wish = None;
-            step.locked_until = now.saturating_add(Duration::from_secs(30));
-            step.eased = output.map(|envelope| 0.75 * f64::from(envelope));
+            step.locked_until = until;
+            step.eased = felt.map(|felt| 0.75 * f64::from(felt));
         }
     }
 
@@ -667,8 +686,11 @@ impl Oracle {
         let covered = known.intents.iter().any(|(seq, to)| *seq <= self.durable && *to >= level);
         let program =
             self.plan.steps.get(step).is_some_and(|s| s.stimulation.is_some_and(|p| p.cycle.is_some()));
-        let locked =
-            now < known.locked_until && !(program && known.eased.is_some_and(|eased| amount <= eased + 1.0));
+        let returns = |most: f64| program && amount <= most + 1.0;
+        let own = now < known.locked_until && !known.eased.is_some_and(returns);
+        let beside =
+            known.beside.is_some_and(|(from, until, most)| now >= from && now < until && !returns(most));
+        let locked = own || beside;
         let grace = now.since(self.lost_at) <= PACKET_LIFE;
         let unit_up = self.units.get(at).is_some_and(|unit| unit.up && unit.held && unit.armed);
         let broken = if amount > most + 1e-6 {

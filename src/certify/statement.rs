@@ -12,7 +12,7 @@ const NAMED_MAX: usize = 20;
 /// From so many seeds on the coverage that is asked for is judged.
 const COVERAGE_FROM: u64 = 1_000;
 /// Pairs of input and state that are shown, least hit first.
-const LEAST_SHOWN: usize = 40;
+const LEAST_SHOWN: usize = 12;
 /// Every input in every state at least so often.
 const CELL_MIN: u64 = 100;
 

@@ -23,16 +23,22 @@ use crate::units::RawForce;
 
 /// Goals of a session.
 const GOALS: u64 = 120;
-/// Goals that are given in one visit of a short state.
+/// Goals that are given in one visit of a short state, and at one time in a state that lasts.
 const AT_ONCE: usize = 12;
+const AT_ONCE_LASTING: usize = 3;
+/// From this part of the session on units are found unusable, in the states of its goals; they stay so.
+const FINDS_FROM: f64 = 0.5;
 /// From this part of the session on it is closed in the state of its goal.
-const CLOSES_IN: f64 = 0.3;
-/// How often each state is the one in which a unit is found unusable.
-const FOUND_UNUSABLE: [usize; 9] = [0, 1, 2, 3, 3, 4, 5, 5, 6];
-/// How often each state is the one to be closed in: the rarer it is, the oftener.
-const CLOSING: [usize; 12] = [0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 5, 6];
+const CLOSES_FROM: f64 = 0.7;
+/// The states in which units are found unusable, and how often each is the one to be closed in: the rarer, the oftener.
+/// Waiting and over is always some other step.
+const FOUND_IN: [usize; 5] = [1, 2, 3, 4, 5];
+const CLOSED_IN: [usize; 12] = [1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 5];
 
 const FINISH: usize = 7;
+/// Kinds that may take a step out of a state with output; see [`KINDS`].
+const ENDS_OUTPUT: [usize; 25] =
+    [5, 7, 8, 9, 10, 13, 16, 19, 20, 22, 23, 28, 29, 31, 33, 36, 38, 39, 41, 43, 44, 46, 48, 51, 53];
 
 const ARMING: usize = 1;
 const RUNNING: usize = 3;
@@ -50,15 +56,18 @@ pub(super) struct Probes {
     goals: Vec<Vec<usize>>,
     /// The newest epoch of each step.
     epochs: BTreeMap<u8, Epoch>,
+    /// In which states units are still to be found unusable.
+    unusable: Vec<usize>,
     /// In which state the session is closed, unless it ends before.
-    pub(super) closing: usize,
+    closing: usize,
 }
 
 impl Probes {
     pub(super) fn new(seed: u64, wanted: bool) -> Self {
         if !wanted {
             let goals = vec![Vec::new(); STATES.len()];
-            return Self { random: Seeded::new(seed), goals, epochs: BTreeMap::new(), closing: usize::MAX };
+            let (random, unusable) = (Seeded::new(seed), Vec::new());
+            return Self { random, goals, epochs: BTreeMap::new(), unusable, closing: usize::MAX };
         }
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
@@ -72,17 +81,18 @@ impl Probes {
                 list.push(*kind);
             }
         }
-        // One unit of a session is found unusable, and stays so.
-        if let Some(at) = pick(&FOUND_UNUSABLE, &mut random).and_then(|at| FOUND_UNUSABLE.get(at))
-            && let Some(list) = goals.get_mut(*at)
-        {
-            // Among the later half, which is given first.
-            let half = list.len() / 2;
-            let more = usize::try_from(random.below(u64::try_from(half).unwrap_or(0))).unwrap_or(0);
-            list.insert(half.saturating_add(more), UNUSABLE);
+        let mut one_of = |list: &[usize]| pick(list, &mut random).and_then(|at| list.get(at)).copied();
+        let closing = one_of(&CLOSED_IN).unwrap_or(ARMING);
+        // In one session of two, so that the others have their units to the end.
+        let found = if seed.is_multiple_of(2) { 3 } else { 0 };
+        let unusable = (0..found).filter_map(|_| one_of(&FOUND_IN)).collect();
+        // What ends output comes last, taken from the end of the list.
+        for state in [RUNNING, FINISHING] {
+            if let Some(list) = goals.get_mut(state) {
+                list.sort_by_key(|kind| !ENDS_OUTPUT.contains(kind));
+            }
         }
-        let closing = pick(&CLOSING, &mut random).and_then(|at| CLOSING.get(at)).copied().unwrap_or(0);
-        Self { random, goals, epochs: BTreeMap::new(), closing }
+        Self { random, goals, epochs: BTreeMap::new(), unusable, closing }
     }
 
     pub(super) fn entry(&mut self, entry: &Entry) {
@@ -109,7 +119,8 @@ impl Probes {
 impl World<'_> {
     /// Gives the goals of a state while a step is in it.
     pub(super) fn probe(&mut self, state: usize, step: usize) {
-        for _ in 0..AT_ONCE {
+        let lasts = state != ARMING && state != FINISHING;
+        for _ in 0..if lasts { AT_ONCE_LASTING } else { AT_ONCE } {
             if self.states.get(step) != Some(&state) || self.stalled {
                 return;
             }
@@ -119,23 +130,19 @@ impl World<'_> {
                 return;
             };
             self.give(kind, step);
-            // In a state that lasts, one at a time.
-            if state != ARMING && state != FINISHING {
-                return;
-            }
         }
     }
 
     /// Returns whether a running step is brought to its end, which has goals and is short and rare by itself.
     fn finishes(&mut self) -> bool {
         let goals = self.probes.goals.get(FINISHING).is_some_and(|goals| !goals.is_empty());
-        goals && self.probes.random.chance(220)
+        goals && self.probes.random.chance(300)
     }
 
     /// Gives a goal of some step's state now and then, also of states that last.
     pub(super) fn probe_now(&mut self) {
-        self.close_in_state();
-        if !self.probes.random.chance(120) {
+        self.end_in_states();
+        if !self.probes.random.chance(150) {
             return;
         }
         if let Some(step) = pick(&self.states, &mut self.probes.random)
@@ -145,35 +152,44 @@ impl World<'_> {
         }
     }
 
-    /// Near its end the session is closed in the state of its goal.
-    fn close_in_state(&mut self) {
-        let from = self.end.saturating_sub(self.end.since(crate::units::Mono::ORIGIN).mul_f64(CLOSES_IN));
-        if self.now < from || self.stalled {
+    /// Near its end units are found unusable, and the session is closed, in the states of its goals.
+    pub(super) fn end_in_states(&mut self) {
+        let length = self.end.since(crate::units::Mono::ORIGIN);
+        let from = |part: f64| crate::units::Mono::ORIGIN.saturating_add(length.mul_f64(part));
+        if self.stalled || self.now < from(FINDS_FROM) {
             return;
         }
-        if self.probes.closing == FINISHING
-            && let Some(step) = self.states.iter().position(|state| *state == RUNNING)
+        if let Some(wanted) = self.probes.unusable.last().copied()
+            && let Some(step) = self.in_state(wanted)
         {
-            self.give(FINISH, step);
+            self.probes.unusable.pop();
+            self.give(UNUSABLE, step);
         }
-        if self.states.contains(&self.probes.closing) {
+        if self.now >= from(CLOSES_FROM) && self.in_state(self.probes.closing).is_some() {
             self.closed = true;
             self.input(Input::Close);
         }
     }
 
-    /// Closes at once when a short state of the goal is entered.
+    /// Returns a step in a state, when there is one; one that runs is brought to its end for the state that is rare.
+    fn in_state(&mut self, wanted: usize) -> Option<usize> {
+        if wanted == FINISHING
+            && let Some(step) = self.states.iter().position(|state| *state == RUNNING)
+        {
+            self.give(FINISH, step);
+        }
+        self.states.iter().position(|state| *state == wanted)
+    }
+
+    /// Looks soon when a short state of a goal is entered.
     pub(super) fn entered(&mut self, step: usize, state: usize) {
         if let Some(delay) = self.probes.entered(state) {
             self.later(delay, Event::Probe { state, step });
         }
-        if state == self.probes.closing && (state == ARMING || state == FINISHING) {
-            self.later(Duration::from_millis(5), Event::Close);
+        let wanted = state == self.probes.closing || self.probes.unusable.last() == Some(&state);
+        if wanted && (state == ARMING || state == FINISHING) {
+            self.later(Duration::from_millis(5), Event::Goal);
         }
-    }
-
-    pub(super) fn close_now(&mut self) {
-        self.close_in_state();
     }
 
     fn give(&mut self, kind: usize, step: usize) {

@@ -45,6 +45,8 @@ pub(super) struct Output {
     told: bool,
     /// Highest since the last stop.
     envelope: u32,
+    /// Whether it was told more than before, last.
+    rising: bool,
     /// When it last left zero, and the envelope then.
     left_zero: (Mono, u32),
     /// How much it may rise at once, and since when that grows.
@@ -63,6 +65,7 @@ impl Output {
             level: 0,
             told: false,
             envelope: 0,
+            rising: false,
             left_zero: (Mono::ORIGIN, 0),
             allowance: (f64::INFINITY, Mono::ORIGIN),
             earlier: Vec::new(),
@@ -76,6 +79,11 @@ impl Output {
 
     pub(super) const fn envelope(&self) -> u32 {
         self.envelope
+    }
+
+    /// Returns what a client speaks of: in the middle of a rise where it is, else the highest of the cycle.
+    pub(super) const fn felt(&self) -> u32 {
+        if self.rising && self.level > 0 { self.level } else { self.envelope }
     }
 
     pub(super) const fn gives(&self) -> bool {
@@ -103,7 +111,7 @@ impl Output {
     }
 
     pub(super) const fn stop(&mut self, now: Mono) {
-        (self.level, self.envelope) = (0, 0);
+        (self.level, self.envelope, self.rising) = (0, 0, false);
         self.left_zero = (now, 0);
     }
 
@@ -114,7 +122,7 @@ impl Output {
     }
 
     pub(super) const fn lower(&mut self, _now: Mono, level: u32) {
-        self.level = level;
+        (self.level, self.rising) = (level, false);
     }
 
     /// Takes a rise; says when it is faster than `rate` per second (in steps of `floor`), or than its program's ramp.
@@ -129,7 +137,7 @@ impl Output {
         if before == 0 {
             self.left_zero = (now, envelope);
         }
-        (self.level, self.envelope, self.told) = (level, envelope.max(level), true);
+        (self.level, self.envelope, self.told, self.rising) = (level, envelope.max(level), true, true);
         match cycle {
             Some(cycle) => self.judge_program(now, rate, cycle),
             None => self.judge_titration(now, before, (rate, floor)),
