@@ -12,18 +12,19 @@ use doseward::model::command::{Channel, DeviceId};
 use doseward::model::dose::Dose;
 use doseward::model::packet::Received;
 use doseward::model::plan::ClientCode;
-use doseward::model::session::SessionId;
+use doseward::model::session::{SessionId, StopReason};
 use doseward::record::entry::{SessionHead, Stamp};
 use doseward::record::journal::Journal;
 use doseward::runtime::guard_line::Guarding;
 use doseward::runtime::handle::SessionHandle;
 use doseward::runtime::recorder_task::{RecordFault, Recorder, Writing};
 use doseward::runtime::sounder::Voice;
-use doseward::runtime::{Builder, Parts};
+use doseward::runtime::{Builder, Parts, Supervised};
 use doseward::sim::{Seeded, SimDevice, SimInput, SimOutput};
 use doseward::transport::loopback::{self, FarEnd, HostAct};
 use doseward::units::Mono;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::support::bench::actor;
 use crate::support::plans;
@@ -136,15 +137,20 @@ fn recovered_at_most(dir: &Path, clock: &Clock) -> u64 {
     doses.iter().map(|dose| dose.dose.on_us.1).sum()
 }
 
-/// SR-32, SR-33: at constant output only progress rows are written. A disk that hangs under them is noticed, the output
-/// is down within 5 s of the first row that waits, and what the record then allows for is not less than the truth.
-#[tokio::test]
-async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bounds_contain_the_truth() {
-    let (dir, disk, clock) = (tempfile::tempdir().unwrap(), Disk::default(), Clock::start());
+/// A session on a stimulator that runs, of real time up to here.
+struct Running {
+    unit: Unit,
+    session: SessionHandle,
+    _guard: watch::Sender<bool>,
+    tasks: (Supervised, JoinHandle<()>),
+}
+
+/// Starts a session in `dir` and lets its output run for two seconds: a real thread and a real disk need real time.
+async fn running(dir: &Path, disk: &Disk, clock: &Clock) -> Running {
     let kit = Kit::shipped().unwrap();
     let mut plan = plans::one_step(1);
     plan.devices[0].capability = kit.capability(Family::P24).unwrap();
-    let mut journal = Journal::open(dir.path()).unwrap();
+    let mut journal = Journal::open(dir).unwrap();
     let id = SessionId::new("00000000-0000-7000-8000-000000000001".to_owned());
     let head = SessionHead::new(id, &plan, "0".repeat(64), "test".to_owned(), true);
     journal.begin(&head, Stamp { mono: clock.now(), wall: clock.wall() }).unwrap();
@@ -152,7 +158,7 @@ async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bou
     let (near, end) = loopback::pair("Stim");
     let mut builder = Builder::new(clock.clone(), plan);
     builder.device(kit.driver(Family::P24, None).unwrap(), near);
-    let (_guard, present) = watch::channel(true);
+    let (guard, present) = watch::channel(true);
     let parts = Parts {
         by: actor(),
         settings: Settings::default(),
@@ -165,9 +171,7 @@ async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bou
         latched: false,
     };
     let (session, supervisor) = builder.start(parts).unwrap();
-    let _tasks = (supervisor.start(), tokio::spawn(play(Arc::clone(&unit), end, clock.clone())));
-
-    // A real thread and a real disk: real time until the output runs.
+    let tasks = (supervisor.start(), tokio::spawn(play(Arc::clone(&unit), end, clock.clone())));
     watches(&session, Duration::from_secs(1), |_| false).await;
     granted(&session, Act::ReadBack { client: ClientCode::new("C-1") }).await;
     granted(&session, Act::Arm { step: 1 }).await;
@@ -175,14 +179,23 @@ async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bou
     granted(&session, Act::Set { step: 1, intensity: plans::microamps(500), reason: None }).await;
     assert!(watches(&session, Duration::from_secs(10), |state| state == StepState::Running).await);
     watches(&session, Duration::from_secs(2), |_| false).await;
+    Running { unit, session, _guard: guard, tasks }
+}
+
+/// SR-32, SR-33: at constant output only progress rows are written. A disk that hangs under them is noticed, the output
+/// is down within 5 s of the first row that waits, and what the record then allows for is not less than the truth.
+#[tokio::test]
+async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bounds_contain_the_truth() {
+    let (dir, disk, clock) = (tempfile::tempdir().unwrap(), Disk::default(), Clock::start());
+    let Running { unit, session, .. } = &running(dir.path(), &disk, &clock).await;
 
     // From here nothing becomes durable, and time needs no disk.
     disk.hang(true);
     tokio::time::pause();
     let hung = clock.now();
-    let down = watches(&session, Duration::from_secs(30), |state| state != StepState::Running).await;
+    let down = watches(session, Duration::from_secs(30), |state| state != StepState::Running).await;
     let after = clock.now().since(hung);
-    watches(&session, Duration::from_secs(6), |_| false).await;
+    watches(session, Duration::from_secs(6), |_| false).await;
     let truth = {
         let mut unit = unit.lock().unwrap();
         unit.advance(clock.now(), SimInput::Tick, &mut Vec::new());
@@ -194,4 +207,26 @@ async fn sr_32_sr_33_a_disk_that_hangs_at_constant_output_is_noticed_and_the_bou
     assert!(down && truth.present == 0, "output runs on without a record");
     assert!(after <= Duration::from_secs(6), "a row a second, and 5 s from the first that waits: {after:?}");
     assert!(truth.on_us > 2_000_000 && most >= truth.on_us, "{} us given, {most} us on record", truth.on_us);
+}
+
+/// SR-33: the folder of the record is deleted at constant output: no rise is taken, the output comes down, and nobody is
+/// told that the record is sealed.
+#[tokio::test]
+async fn a_record_whose_folder_is_deleted_takes_the_output_down_and_is_not_sealed() {
+    let (dir, disk, clock) = (tempfile::tempdir().unwrap(), Disk::default(), Clock::start());
+    let data = dir.path().join("data");
+    let mut running = running(&data, &disk, &clock).await;
+    std::fs::remove_dir_all(&data).unwrap();
+    // Two seconds on, a row a second later: it has been noticed.
+    watches(&running.session, Duration::from_secs(2), |_| false).await;
+    let seen = running.session.snapshots().borrow().version;
+    let more = Act::Set { step: 1, intensity: plans::microamps(1000), reason: None };
+    let verdict = running.session.request(more, seen).await.unwrap();
+    assert!(!matches!(verdict, Verdict::Granted { .. }), "{verdict:?}");
+    let down = watches(&running.session, Duration::from_secs(15), |state| state != StepState::Running).await;
+    assert!(down, "output runs on without a record");
+    running.session.close_by_itself(StopReason::OtherText);
+    let ended = running.tasks.0.ended().await;
+    let sealed = ended.session.unwrap().sealed;
+    assert!(sealed.as_ref().is_err_and(|why| why.to_string().contains("deleted")), "{sealed:?}");
 }

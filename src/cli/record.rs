@@ -140,6 +140,7 @@ pub(crate) fn outcome_of(error: &RecordError) -> Outcome {
     match error {
         RecordError::Damaged { .. } | RecordError::Body { .. } => Outcome::RecordDamaged,
         RecordError::Directory { .. }
+        | RecordError::Gone { .. }
         | RecordError::Held { .. }
         | RecordError::Sql(_)
         | RecordError::File(_)

@@ -10,13 +10,13 @@
 //! ```
 //!
 //! Invariants: one process holds a data directory (lock file); never a later entry durable without every earlier one;
-//! never an entry written after a tail that is not ours.
+//! never an entry written after a tail that is not ours; nothing is durable in a file that is no longer in its place.
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub struct Journal {
     _lock: Option<File>,
     /// Where a reader of this process finds it.
     place: Place,
+    files: Files,
     /// Hash of the newest entry that is durable.
     durable: String,
     /// Hash of the newest entry taken in.
@@ -64,8 +65,49 @@ pub struct Journal {
 
 #[derive(Debug)]
 enum Place {
-    Directory(std::path::PathBuf),
+    Directory(PathBuf),
     Memory(String),
+}
+
+/// The files that hold the record, as they were when it was opened. A file that was deleted or moved away takes what
+/// is written as if nothing had happened, and nobody ever reads it again.
+#[derive(Debug, Default)]
+struct Files(Vec<FileId>);
+
+#[derive(Debug)]
+struct FileId {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Files {
+    fn of(place: &Place) -> Result<Self, RecordError> {
+        let Place::Directory(dir) = place else {
+            return Ok(Self::default());
+        };
+        let id = |path: PathBuf| match std::fs::metadata(&path) {
+            Ok(it) => Ok(FileId { path, device: it.dev(), inode: it.ino() }),
+            Err(source) => Err(RecordError::Directory { path, source }),
+        };
+        let paths = [dir.join(LOCK), dir.join(store::FILE), store::beside(&dir.join(store::FILE), "-wal")];
+        Ok(Self(paths.into_iter().map(id).collect::<Result<_, _>>()?))
+    }
+
+    /// Checks that every file is where it was.
+    fn check(&self) -> Result<(), RecordError> {
+        for FileId { path, device, inode } in &self.0 {
+            match std::fs::metadata(path) {
+                Ok(it) if (it.dev(), it.ino()) == (*device, *inode) => {}
+                Ok(_) => return Err(RecordError::Gone { path: path.clone() }),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(RecordError::Gone { path: path.clone() });
+                }
+                Err(source) => return Err(RecordError::Directory { path: path.clone(), source }),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The session that is being recorded.
@@ -136,10 +178,12 @@ impl Journal {
             return Err(RecordError::Damaged { what: damage.to_string() });
         }
         let head = store::tail(&connection)?.map_or_else(|| GENESIS.to_owned(), |last| last.hash);
+        let files = Files::of(&place)?;
         Ok(Self {
             connection,
             _lock: lock,
             place,
+            files,
             durable: head.clone(),
             head,
             waiting: Vec::new(),
@@ -220,8 +264,9 @@ impl Journal {
     /// Makes everything taken in durable, in one transaction. After a refusal nothing is lost: call it again.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When the disk refuses, or the files of the record are no longer where they were.
     pub fn commit(&mut self) -> Result<(), RecordError> {
+        self.files.check()?;
         if self.waiting.is_empty() && self.waiting_rows.is_empty() {
             return Ok(());
         }
@@ -240,6 +285,8 @@ impl Journal {
             transaction.execute("DELETE FROM progress WHERE session = ?1", [running.session.as_str()])?;
         }
         transaction.commit()?;
+        // Deleted meanwhile: nobody will ever read what was written.
+        self.files.check()?;
         self.durable.clone_from(&self.head);
         self.waiting.clear();
         self.waiting_rows.clear();

@@ -56,6 +56,16 @@ pub enum RecordError {
         /// Since when, RFC 3339.
         since: String,
     },
+    /// A file of the record was deleted, moved or replaced while it was in use.
+    #[error(
+        "the record is no longer in its place: {} was deleted, moved or replaced while doseward wrote to it. Put it \
+         back where it was; if that cannot be done, end the session and note by hand what was given",
+        path.display()
+    )]
+    Gone {
+        /// Which.
+        path: PathBuf,
+    },
     /// SQLite could not do it: disk full, read-only, locked.
     #[error("the record could not be read or written")]
     Sql(#[from] rusqlite::Error),

@@ -108,3 +108,35 @@ fn nothing_is_written_behind_a_tail_of_someone_else() {
     journal.append(stamp(1), Seq(1), &Entry::Lease { alive: true }).unwrap();
     assert!(matches!(journal.commit(), Err(RecordError::Damaged { .. })));
 }
+
+/// SR-33: a record that was deleted, moved or replaced takes nothing as durable and is not sealed; back in its place it
+/// holds everything that was taken in.
+#[test]
+fn nothing_is_durable_in_a_file_that_is_no_longer_in_its_place() {
+    let gone = |journal: &mut Journal| matches!(journal.commit(), Err(RecordError::Gone { .. }));
+    for file in [store::FILE, "record.db-wal", LOCK] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path()).unwrap();
+        journal.begin(&head("s"), stamp(0)).unwrap();
+        journal.commit().unwrap();
+        let (path, aside) = (dir.path().join(file), dir.path().join("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        journal.append(stamp(1), Seq(1), &Entry::Lease { alive: true }).unwrap();
+        assert!(gone(&mut journal), "{file} is missing");
+        std::fs::copy(&aside, &path).unwrap();
+        assert!(gone(&mut journal), "another {file} is there");
+        assert!(matches!(journal.seal(stamp(2)), Err(RecordError::Gone { .. })), "{file}");
+        std::fs::rename(&aside, &path).unwrap();
+        journal.seal(stamp(2)).unwrap();
+        let reader = Reader::open(dir.path()).unwrap();
+        assert_eq!(reader.entries(&SessionId::new("s")).unwrap().len(), 3, "{file}");
+        assert!(verify::database(&reader, None).unwrap().sound());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut journal = Journal::open(&data).unwrap();
+    journal.begin(&head("s"), stamp(0)).unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    let said = journal.seal(stamp(1)).unwrap_err().to_string();
+    assert!(said.contains(&*data.to_string_lossy()) && said.contains("Put it back"), "{said}");
+}
