@@ -231,6 +231,46 @@ fn a_daemon_that_is_killed_is_said_plainly_and_the_next_run_completes_its_record
     assert_eq!(room.record(&["verify"]).status.code(), Some(0));
 }
 
+/// A record that was put back from an older copy, or emptied, or taken away is refused: it says too little of what was given.
+#[test]
+fn a_record_that_was_rolled_back_is_refused_by_the_next_run_and_by_verify() {
+    let room = Room::new(2);
+    let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(0), "{said}");
+    let record = room.path("data").join("rehearsal").join("record.db");
+    // At rest all of it is in the one file.
+    let content = || {
+        drop(doseward::record::journal::Journal::open(record.parent().unwrap()).unwrap());
+        std::fs::read(&record).unwrap()
+    };
+    let older = content();
+    let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(0), "{said}");
+    let whole = content();
+    for (cut, how) in [(Some(&older[..]), "rolled back"), (Some(&[][..]), "emptied"), (None, "deleted")] {
+        match cut {
+            Some(bytes) => std::fs::write(&record, bytes).unwrap(),
+            None => std::fs::remove_file(&record).unwrap(),
+        }
+        let verified = room.record(&["verify"]);
+        assert_eq!(
+            verified.status.code(),
+            Some(4),
+            "{how}: {}{}",
+            printed(&verified),
+            crate::support::process::said(&verified)
+        );
+        let (code, _, said) = room.run().over();
+        assert_eq!(code, Some(4), "{how}: {said}");
+        assert!(said.contains("part of it is missing") && said.contains("No device was touched"), "{said}");
+    }
+    assert!(!record.exists(), "no new record begins in its place");
+    std::fs::write(&record, &whole).unwrap();
+    assert_eq!(room.record(&["verify"]).status.code(), Some(0));
+    let (code, _, said) = room.run().over();
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn a_parent_that_is_killed_takes_the_session_down_in_order() {
     let room = Room::new(60);

@@ -1027,6 +1027,32 @@ fn a_removed_session_is_found_and_a_cut_tail_with_the_anchor() {
     let copy = copy_of(dir.path());
     tamper_unseen(copy.path(), &format!("DELETE FROM entry WHERE session = '{S2}'"));
     assert!(!audit(copy.path(), None).sound(), "the database itself has counted the removed rows");
+    let refused = Journal::open(copy.path()).unwrap_err();
+    assert!(matches!(refused, RecordError::Damaged { .. }), "and nothing is written on: {refused}");
+}
+
+/// SR-35: a file that is no database, is empty or was cut off is damage, in words.
+#[test]
+fn a_file_that_is_no_database_or_was_cut_off_is_called_damaged() {
+    let damaged = |error: RecordError| {
+        let said = error.to_string();
+        assert!(matches!(error, RecordError::Damaged { .. }), "{error:?}");
+        assert!(!said.contains("code") && said.contains("Put the whole folder back"), "{said}");
+    };
+    let dir = tempfile::tempdir().unwrap();
+    drop(sample_in(dir.path()));
+    // At rest all of it is in the one file.
+    drop(Journal::open(dir.path()).unwrap());
+    let path = dir.path().join(FILE);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    damaged(Journal::open(dir.path()).unwrap_err());
+    damaged(Reader::open(dir.path()).and_then(|reader| reader.sessions()).unwrap_err());
+    std::fs::write(&path, "x".repeat(8192)).unwrap();
+    damaged(Journal::open(dir.path()).unwrap_err());
+    damaged(Reader::open(dir.path()).unwrap_err());
+    std::fs::write(&path, "").unwrap();
+    damaged(Reader::open(dir.path()).unwrap_err());
 }
 
 fn copy_of(dir: &Path) -> tempfile::TempDir {

@@ -8,12 +8,12 @@ use clap::{Args, Subcommand};
 use crate::alarm::Priority;
 use crate::cli::daemon::person;
 use crate::cli::record::outcome_of;
-use crate::cli::{Outcome, chain, data_dir, say};
+use crate::cli::{Outcome, chain, data_dir, noted, say};
 use crate::clock::Clock;
 use crate::config::{self, Library};
 use crate::model::session::Actor;
 use crate::record::daily::AlarmTest;
-use crate::record::journal::{Journal, Stamp};
+use crate::record::journal::Stamp;
 use crate::runtime::sounder::{Player, Sounder as _};
 
 /// Alarms of this box
@@ -75,7 +75,7 @@ impl Test {
             }
         };
         // The record first: a test that cannot be put on record is none.
-        let mut journal = match Journal::open(&dir) {
+        let mut journal = match noted::open(&dir) {
             Ok(journal) => journal,
             Err(error) => {
                 say(&format!("{}.", chain(&error)));

@@ -20,7 +20,7 @@ use crate::cli::keys::Keyboard;
 use crate::cli::operate::{Operated, Operator, operate};
 use crate::cli::record::outcome_of;
 use crate::cli::run::DRIVES_ONLY_SIMULATED;
-use crate::cli::{Outcome, chain, log_to_stderr, print, say, words};
+use crate::cli::{Outcome, chain, log_to_stderr, noted, print, say, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings, limits};
@@ -173,7 +173,7 @@ impl Daemon {
     }
 
     fn begin(&self, loaded: &Loaded, clock: &Clock) -> Result<Begun, RecordError> {
-        let mut journal = Journal::open(&self.data)?;
+        let mut journal = noted::open(&self.data)?;
         let newest = journal.reader()?.newest_wall()?;
         let wall = clock.wall();
         let clock_sane = newest.is_none_or(|newest| {

@@ -11,6 +11,7 @@ mod daemon;
 mod elsewhere;
 mod guard;
 mod keys;
+mod noted;
 mod operate;
 mod prompt;
 mod record;

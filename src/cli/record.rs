@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::noted::{self, Noted};
 use crate::cli::words::clock;
 use crate::cli::{Outcome, chain, data_dir, print, say};
 use crate::clock::Clock;
 use crate::model::dose::DoseId;
 use crate::model::session::{Actor, SessionId};
 use crate::record::entry::Stamp;
-use crate::record::journal::Journal;
 use crate::record::settle::{Resolve, Resolving};
 use crate::record::store::{self, Reader, SessionSummary};
 use crate::record::verify::{self, Audit};
@@ -138,11 +138,14 @@ impl Record {
 /// Returns the exit code of a record that could not be used.
 pub(crate) fn outcome_of(error: &RecordError) -> Outcome {
     match error {
-        RecordError::Damaged { .. } | RecordError::Body { .. } => Outcome::RecordDamaged,
+        RecordError::Damaged { .. } | RecordError::Body { .. } | RecordError::CutShort { .. } => {
+            Outcome::RecordDamaged
+        }
         RecordError::Directory { .. }
         | RecordError::Gone { .. }
         | RecordError::Held { .. }
         | RecordError::Sql(_)
+        | RecordError::DiskFull
         | RecordError::File(_)
         | RecordError::Newer { .. }
         | RecordError::NoSession
@@ -162,6 +165,7 @@ impl Place {
     fn dir(&self) -> Result<PathBuf, Unusable> {
         let dir = data_dir(self.data.clone(), self.sim).map_err(Unusable::NoPlace)?;
         if is_missing(&dir.join(store::FILE)) {
+            Noted::read(&dir)?.check_file(&dir)?;
             let rehearsal = data_dir(self.data.clone(), true).map_err(Unusable::NoPlace)?;
             let rehearsed = !self.sim && !is_missing(&rehearsal.join(store::FILE));
             return Err(Unusable::NoneYet { path: dir, rehearsed });
@@ -216,7 +220,16 @@ fn audit(file: Option<PathBuf>, anchor: Option<&str>, place: &Place) -> Result<O
         Some(path) => path,
         None => place.dir()?,
     };
-    let audit = verify::path(&path, anchor)?;
+    let noted = if path.is_dir() { Noted::read(&path)? } else { Noted::default() };
+    let mut audit = verify::path(&path, anchor.or(noted.anchor.as_deref()))?;
+    if path.is_dir() {
+        let reader = Reader::open(&path)?;
+        // Where the database cannot be read at all, that is in the audit already.
+        for session in noted.missing(&reader).unwrap_or_default() {
+            let what = verify::What::Absent;
+            audit.damage.push(verify::Damage { session: session.to_owned(), seq: None, what });
+        }
+    }
     let printed = print(&found(&audit));
     if audit.damage.is_empty() && audit.anchored != Some(false) {
         return Ok(printed);
@@ -290,7 +303,7 @@ fn resolve(
     (by, reason): (Option<String>, String),
 ) -> Result<Outcome, Unusable> {
     let dir = place.dir()?;
-    let mut journal = Journal::open(&dir)?;
+    let mut journal = noted::open(&dir)?;
     let reader = journal.reader()?;
     let session = named(&reader, session)?;
     let bounds = reader.doses(&session)?.into_iter().find(|it| it.dose.id.0 == dose).map(|it| it.bounds_us());

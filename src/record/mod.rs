@@ -33,6 +33,10 @@ use std::path::PathBuf;
 
 use crate::model::session::SessionId;
 
+/// What to do about a record that is not whole.
+const RESTORE: &str = "Put the whole folder back from a copy that has it all. If there is none, the clinic lead moves the \
+    folder away and keeps it; the next start begins a new record, where --elsewhere declares what each client got today";
+
 /// Why the record could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -66,9 +70,12 @@ pub enum RecordError {
         /// Which.
         path: PathBuf,
     },
-    /// SQLite could not do it: disk full, read-only, locked.
+    /// SQLite could not do it: read-only, locked.
     #[error("the record could not be read or written")]
-    Sql(#[from] rusqlite::Error),
+    Sql(#[source] rusqlite::Error),
+    /// No room.
+    #[error("the disk is full; make room, then start again")]
+    DiskFull,
     /// Reading or writing a file could not be done.
     #[error("the file could not be read or written")]
     File(#[from] std::io::Error),
@@ -81,10 +88,22 @@ pub enum RecordError {
         known: i64,
     },
     /// The record is damaged. Nothing is written to it.
-    #[error("the record is damaged: {what}; run `doseward record verify`, then set the file aside")]
+    #[error("the record is damaged: {what}; `doseward record verify` lists every damage. {RESTORE}")]
     Damaged {
         /// What was found.
         what: String,
+    },
+    /// The record lacks what was noted beside it: it was rolled back, cut or emptied. Nothing is written to it.
+    #[error(
+        "the record in {} is older than what this box has noted: part of it is missing, and what was given {after} is not \
+         known. {RESTORE}",
+        dir.display()
+    )]
+    CutShort {
+        /// Its directory.
+        dir: PathBuf,
+        /// Since when nothing is known, in words.
+        after: String,
     },
     /// No session has begun.
     #[error("no session is open in the record")]
@@ -146,4 +165,20 @@ pub enum RecordError {
     /// An entry could not be put into its written form.
     #[error("an entry could not be put into its written form")]
     Unwritable(#[source] entry::BodyError),
+}
+
+impl From<rusqlite::Error> for RecordError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        let code = error.sqlite_error_code();
+        if code == Some(ErrorCode::DiskFull) {
+            Self::DiskFull
+        } else if code == Some(ErrorCode::NotADatabase) {
+            Self::Damaged { what: format!("{} is not a database", store::FILE) }
+        } else if code == Some(ErrorCode::DatabaseCorrupt) {
+            Self::Damaged { what: format!("{} was cut off or overwritten", store::FILE) }
+        } else {
+            Self::Sql(error)
+        }
+    }
 }

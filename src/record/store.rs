@@ -265,6 +265,24 @@ impl Reader {
         Ok(None)
     }
 
+    /// Returns whether the last hash of some session is this one.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn is_seal(&self, hash: &str) -> Result<bool, RecordError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM entry WHERE kind = 'seal' AND hash = ?1)";
+        Ok(self.connection.query_row(sql, [hash], |row| row.get(0))?)
+    }
+
+    /// Returns whether the record has a session of this name.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn has_session(&self, session: &str) -> Result<bool, RecordError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM entry WHERE session = ?1)";
+        Ok(self.connection.prepare_cached(sql)?.query_row([session], |row| row.get(0))?)
+    }
+
     /// Returns the newest wall time on record; the day is never before it (SR-34).
     ///
     /// # Errors
@@ -330,6 +348,10 @@ pub(crate) fn tail(connection: &Connection) -> Result<Option<StoredEntry>, Recor
 
 /// Returns the schema version, refusing one that is not known.
 pub(crate) fn schema_of(connection: &Connection) -> Result<i64, RecordError> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 {
+        return Err(RecordError::Damaged { what: format!("{FILE} is empty") });
+    }
     let found: i64 = connection.query_row("SELECT max(version) FROM schema", [], |row| row.get(0))?;
     if found > SCHEMA {
         return Err(RecordError::Newer { found, known: SCHEMA });

@@ -87,6 +87,8 @@ pub enum What {
     },
     /// The anchor is not in the record: its tail was cut, or it is another record.
     Anchor,
+    /// The guard's journal names this session.
+    Absent,
     /// The database file itself is damaged.
     File {
         /// In SQLite's words.
@@ -149,6 +151,7 @@ impl fmt::Display for Damage {
             What::Anchor => {
                 f.write_str("the anchor is not in it: its tail was cut, or this is another record")
             }
+            What::Absent => f.write_str("it is missing: the guard's journal beside the record names it"),
             What::File { why } => write!(f, "the database file is damaged: {why}"),
         }
     }
@@ -179,10 +182,11 @@ pub fn database(reader: &Reader, anchor: Option<&str>) -> Result<Audit, RecordEr
     Ok(checker.finish(true))
 }
 
-/// Verifies the last session of a database and the triggers: the check at opening.
+/// Verifies the last session of a database, the triggers and the count of rows: the check at opening.
 pub(crate) fn tail(connection: &Connection) -> Result<Audit, RecordError> {
     let mut checker = Checker::new(None, None);
     checker.triggers(connection)?;
+    checker.count(connection)?;
     walk(
         connection,
         "WHERE session = (SELECT session FROM entry ORDER BY n DESC LIMIT 1) ORDER BY n",
@@ -379,18 +383,21 @@ impl Checker {
         if let Err(error) = self.triggers(connection) {
             self.damage("", None, What::File { why: error.to_string() });
         }
-        let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entry'), 0), coalesce(max(n), 0), coalesce(min(n), 1) FROM entry";
-        let ends: rusqlite::Result<(i64, i64, i64)> =
-            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-        match ends {
-            Ok((counted, last, first)) if counted == last && first == 1 => {}
-            Ok((counted, last, first)) => {
-                let why =
-                    format!("the database has counted {counted} entries and holds rows {first} to {last}");
-                self.damage("", None, What::Unreadable { why });
-            }
-            Err(error) => self.damage("", None, What::File { why: error.to_string() }),
+        if let Err(error) = self.count(connection) {
+            self.damage("", None, What::File { why: error.to_string() });
         }
+    }
+
+    /// Checks the rows against the database's own count of them.
+    fn count(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'entry'), 0), coalesce(max(n), 0), coalesce(min(n), 1) FROM entry";
+        let (counted, last, first): (i64, i64, i64) =
+            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        if counted != last || first != 1 {
+            let why = format!("the database has counted {counted} entries and holds rows {first} to {last}");
+            self.damage("", None, What::Unreadable { why });
+        }
+        Ok(())
     }
 
     fn triggers(&mut self, connection: &Connection) -> rusqlite::Result<()> {

@@ -46,8 +46,8 @@ fn a_full_disk_refuses_the_commit_and_loses_nothing() {
             break error;
         }
     };
-    assert!(matches!(refused, RecordError::Sql(_)), "{refused:?}");
-    assert!(matches!(journal.commit(), Err(RecordError::Sql(_))), "it still does not fit");
+    assert!(matches!(refused, RecordError::DiskFull), "{refused:?}");
+    assert!(matches!(journal.commit(), Err(RecordError::DiskFull)), "it still does not fit");
     let on_disk = Reader::open(dir.path()).unwrap().entries(&SessionId::new("s")).unwrap();
     assert!(u64::try_from(on_disk.len()).unwrap() < next, "the refused batch is not half on disk");
     journal.append(stamp(next), Seq(next), &Entry::Lease { alive: false }).unwrap();
