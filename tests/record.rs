@@ -1711,12 +1711,111 @@ fn the_note_of_a_recovered_session_names_both_bounds_and_what_to_do() {
     journal.recover(stamp(900_000)).unwrap();
     let text = sample_note(&journal.reader().unwrap(), S1);
     for part in [
-        "cut short: the box restarted",
+        "cut short: doseward stopped working; the record was completed at 21 Nov 2026",
+        "cut short when doseward stopped working",
+        "Doseward stopped working while this output may have been on.",
+        "No alarms before it was cut short.",
         "0:08 of output certain, up to 0:17 possible, at no more than 15 mA",
         "Ask the client what was felt",
     ] {
-        assert!(text.replace("\n  ", " ").contains(part), "{part}: {text}");
+        assert!(one_line(&text).contains(part), "{part}: {text}");
     }
+}
+
+/// The note of the sample session that was cut short, in one line: with what the guard did, and the session after it in
+/// this boot.
+fn cut_short(acts: &[GuardAct], next: Option<&str>) -> String {
+    let mut journal = Journal::in_memory().unwrap();
+    let boot = |boot: &str, session| SessionHead { boot: Some(boot.to_owned()), ..head(session) };
+    journal.begin(&boot("boot-1", S1), stamp(400_000)).unwrap();
+    let mut to = Writer { journal: &mut journal, next: 1 };
+    to.add(401_000, Entry::Armed { step: 2, by: therapist(), epoch: Epoch(4) });
+    to.add(402_000, intent(2, UNIT, pulses(15)));
+    let alarm = Alarm { cause: Cause::StopUnconfirmed, device: Some(UNIT), channel: None };
+    to.add(409_000, Entry::Alarm { alarm, raised: true });
+    to.journal.progress(&tens(1, 402_000, 410_000, 15)).unwrap();
+    to.journal.commit().unwrap();
+    let mut journal = journal.reopen().unwrap();
+    journal.recover_with(stamp(900_000), acts).unwrap();
+    if let Some(next) = next {
+        journal.begin(&boot(next, S2), stamp(901_000)).unwrap();
+        journal.seal(stamp(902_000)).unwrap();
+    }
+    one_line(&sample_note(&journal.reader().unwrap(), S1))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What cut a session short is said as it was: the box only when it was started again, and what the guard did as an alarm.
+#[test]
+fn the_note_says_what_cut_a_session_short_and_what_the_guard_did() {
+    for same in [cut_short(&[], None), cut_short(&[], Some("boot-1"))] {
+        assert!(same.contains("cut short: doseward stopped working;") && !same.contains("box"), "{same}");
+        assert!(same.contains("Nothing in this record proves that it stopped."), "{same}");
+    }
+    let restarted = cut_short(&[], Some("boot-2"));
+    assert!(restarted.contains("cut short: the box restarted;"), "{restarted}");
+    assert!(restarted.contains("The box restarted while this output may have been on."), "{restarted}");
+    let origin = head(S1).mono_origin_us;
+    let stopped = |first: u64, proven: Option<u64>| GuardUnit {
+        unit: "P24 A".to_owned(),
+        first_stop_us: Some(origin + first * 1000),
+        confirmed_us: proven.map(|proven| origin + proven * 1000),
+    };
+    let act = |unit: GuardUnit| GuardAct {
+        session: SessionId::new(S1),
+        why: "frozen".to_owned(),
+        said: "The part of doseward that drives the units was frozen; it was ended.".to_owned(),
+        at_us: origin + 411_000 * 1000,
+        units: vec![unit],
+    };
+    let text = cut_short(&[act(stopped(411_000, Some(411_012)))], Some("boot-2"));
+    for part in [
+        "cut short: doseward stopped working;",
+        "doseward's watch had to stop the units: The part of doseward that drives the units was frozen; it was ended. \
+         P24 A: told to stop at once, seen to stop after 12 ms.",
+        "It may still be running.",
+        "Its stop was proven at ",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("No alarms") && !text.contains("Nothing in this record proves"), "{text}");
+    let text = cut_short(&[act(stopped(411_003, None))], None);
+    assert!(text.contains("P24 A: told to stop after 3 ms; never seen to stop."), "{text}");
+    assert!(text.contains("Nothing in this record proves that it stopped."), "{text}");
+}
+
+/// What was given is said as it counts: as narrowed, and once a person has settled it, as settled; the rest stays beside it.
+#[test]
+fn the_note_says_an_uncertain_dose_as_it_was_narrowed_and_settled() {
+    use doseward::record::settle::{NarrowedBy, Resolve};
+    let mut journal = Journal::in_memory().unwrap();
+    let dose = write_uncertain(&mut journal);
+    let session = SessionId::new(S1);
+    let note = |journal: &Journal| one_line(&sample_note(&journal.reader().unwrap(), S1));
+    let wide = note(&journal);
+    assert!(wide.contains("attachment ball, between 0:04 and 1:40 at up to"), "{wide}");
+    journal.narrow(stamp(200_000), &session, GUN, 90 * SECOND, NarrowedBy::StopProven).unwrap();
+    let narrow = note(&journal);
+    assert!(narrow.contains("attachment ball, between 0:04 and 0:31 at up to"), "{narrow}");
+    assert!(narrow.contains("up to 1:40 possible"), "what was there before stays: {narrow}");
+    assert!(narrow.contains("Narrowed to between 0:04 and 0:31: its stop was proven later."), "{narrow}");
+    assert!(!narrow.contains("if nobody stopped it by hand"), "{narrow}");
+    let seconds = Duration::from_secs;
+    let resolve = Resolve {
+        session: session.clone(),
+        dose: dose.id,
+        shown: (seconds(4), seconds(31)),
+        gave: Some(seconds(20)),
+        by: therapist(),
+        reason: "lifted off at once".to_owned(),
+    };
+    journal.resolve(stamp(210_000), &resolve).unwrap();
+    let settled = note(&journal);
+    let said = "attachment ball, 0:20 as a person settled it (known was between 0:04 and 0:31) at up to";
+    assert!(settled.contains(said) && settled.contains("up to 1:40 possible"), "{settled}");
 }
 
 // ---- the record against the truth ----

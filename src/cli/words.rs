@@ -234,17 +234,9 @@ pub(crate) fn by_hand(plan: &Plan, device: DeviceId) -> String {
 
 /// Returns what the guard process did for a session that it took over.
 pub(crate) fn guard_act(act: &GuardAct) -> String {
-    let mut text = format!("The guard process had to act: {}", act.said);
+    let mut text = format!("doseward's watch had to stop the units: {}", act.said);
     for unit in &act.units {
-        let since = |at: u64| at.saturating_sub(act.at_us) / 1000;
-        let stop = match (unit.first_stop_us, unit.confirmed_us) {
-            (Some(first), Some(proven)) => {
-                format!("told to stop after {} ms, proven after {} ms", since(first), since(proven))
-            }
-            (Some(first), None) => format!("told to stop after {} ms, NEVER PROVEN", since(first)),
-            (None, _) => "could not be told to stop".to_owned(),
-        };
-        text += &format!("\n  {}: {stop}.", unit.unit);
+        append(&mut text, format_args!("\n  {}.", unit.words(act.at_us)));
     }
     text
 }

@@ -1330,6 +1330,26 @@ pub struct GuardUnit {
     pub confirmed_us: Option<u64>,
 }
 
+impl GuardUnit {
+    /// Returns how its stop went, for a person; `since_us` is when the guard began, on the same clock.
+    pub fn words(&self, since_us: u64) -> String {
+        let after = |at: u64| match at.saturating_sub(since_us) / 1000 {
+            0 => "at once".to_owned(),
+            ms @ 1..2000 => format!("after {ms} ms"),
+            ms => format!("after {}.{} s", ms / 1000, ms % 1000 / 100),
+        };
+        match (self.first_stop_us, self.confirmed_us) {
+            (Some(first), Some(proven)) => {
+                format!("{}: told to stop {}, seen to stop {}", self.unit, after(first), after(proven))
+            }
+            (Some(first), None) => {
+                format!("{}: told to stop {}; never seen to stop", self.unit, after(first))
+            }
+            (None, _) => format!("{}: could not be told to stop", self.unit),
+        }
+    }
+}
+
 impl Body {
     /// Returns the kind and the canonical text.
     ///

@@ -10,6 +10,7 @@ use crate::model::session::SessionId;
 use crate::record::RecordError;
 use crate::record::entry::{Body, BodyError, DoseBody, SealReason, StoredEntry};
 use crate::record::settle::{self, NarrowedBy, Resolution, Settled};
+use crate::units::Mono;
 
 /// Newest schema known. Migrations go forward only; a sample of every older one is read in `tests/record.rs`.
 pub const SCHEMA: i64 = 1;
@@ -119,6 +120,11 @@ impl RecordedDose {
     /// Returns least and most of its output time, µs, as far as later sources narrowed it.
     pub fn bounds_us(&self) -> (u64, u64) {
         self.narrowed.as_ref().map_or(self.dose.on_us, |(_, narrowed)| narrowed.on_us)
+    }
+
+    /// Returns its end, as far as later sources narrowed it.
+    pub fn until(&self) -> Mono {
+        self.narrowed.as_ref().map_or(self.dose.until, |(_, narrowed)| narrowed.until)
     }
 
     /// Returns the output time that budgets count, µs: what a person resolved, else the upper bound.

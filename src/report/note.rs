@@ -18,6 +18,7 @@ use crate::record::entry::{
     self, AtUnit, Body, HeadApplicator, HeadDevice, HeadElectrode, HeadStep, HeadStimulation, HowFar,
     SealReason, StoredEntry,
 };
+use crate::record::settle::NarrowedBy;
 use crate::record::spent::Asked;
 use crate::record::store::{Reader, RecordedDose};
 use crate::units::{Hertz, Mono, SquareCentimetres};
@@ -60,6 +61,8 @@ struct Note {
     /// Wall clock and monotonic µs of the first entry: what maps a dose's instant to a time of day.
     opened: (jiff::Timestamp, u64),
     ended: Option<(jiff::Timestamp, SealReason)>,
+    /// The session was cut short, and the machine was started again before the record was settled.
+    rebooted: bool,
     head: String,
     /// What the client had got on that day when this session was over.
     spent: Spent,
@@ -94,9 +97,12 @@ impl Note {
             if let Body::Seal { reason, .. } = &event.body { Some((event.wall, *reason)) } else { None }
         });
         let opened = (first.wall, first.mono_us);
-        let Body::Open { plan_title, client, simulated, software, devices, steps, .. } = first.body else {
+        let Body::Open { plan_title, client, simulated, software, devices, steps, boot, .. } = first.body
+        else {
             return Err(no_head());
         };
+        let taken_over = events.iter().any(|event| matches!(event.body, Body::Guard { .. }));
+        let rebooted = !taken_over && rebooted(reader, session, boot.as_deref())?;
         let wall = events.last().map_or(opened.0, |event| event.wall);
         let spent = reader.spent(&Asked {
             client: &ClientCode::new(client.clone()),
@@ -123,6 +129,7 @@ impl Note {
             doses,
             opened,
             ended,
+            rebooted,
             head,
         })
     }
@@ -172,7 +179,7 @@ impl Note {
         let end = match &self.ended {
             Some((wall, SealReason::Closed)) => format!(" to {}", self.clock(*wall)),
             Some((wall, SealReason::DaemonRestart)) => {
-                format!(", cut short: the box restarted, and settled the record at {}", self.day_clock(*wall))
+                format!(", cut short: {}; the record was completed at {}", self.cut(), self.day_clock(*wall))
             }
             None => ", still open".to_owned(),
         };
@@ -182,6 +189,15 @@ impl Note {
             begin.strftime("%:z")
         ));
         out.push_str(&format!("Session {}, {}\n", self.session, self.software));
+    }
+
+    /// Returns what cut the session short.
+    const fn cut(&self) -> &'static str {
+        if self.rebooted { "the box restarted" } else { "doseward stopped working" }
+    }
+
+    fn is_cut_short(&self) -> bool {
+        matches!(self.ended, Some((_, SealReason::DaemonRestart)))
     }
 
     /// Returns the sentence of one step.
@@ -201,7 +217,7 @@ impl Note {
         }
         said.push_str(&self.comfort(step.number, &doses));
         let mut breaks = self.breaks(step.number);
-        let cut_short = doses.iter().any(|dose| dose.recovered);
+        let cut_short = self.is_cut_short() && doses.iter().any(|dose| dose.recovered);
         let last = if cut_short { None } else { breaks.pop() };
         for pause in breaks {
             said.push_str(&format!("; interrupted at {}: {}", pause.clock, pause.words));
@@ -215,7 +231,7 @@ impl Note {
         if let Some(last) = last {
             said.push_str(&format!("; ended at {}: {}", last.clock, last.words));
         } else if cut_short {
-            said.push_str("; cut short when the box restarted");
+            said.push_str(&format!("; cut short when {}", self.cut()));
         }
         said.push('.');
         said
@@ -232,7 +248,7 @@ impl Note {
     /// Returns discomfort before and after the output of a step, in words.
     fn comfort(&self, number: u8, doses: &[&RecordedDose]) -> String {
         let begin = doses.iter().map(|dose| dose.dose.from).min();
-        let end = doses.iter().map(|dose| dose.dose.until).max();
+        let end = doses.iter().map(|dose| dose.until()).max();
         let mut scores = Vec::new();
         for event in &self.events {
             if let Body::Comfort { step, score, .. } = &event.body
@@ -296,6 +312,16 @@ impl Note {
             {
                 return format!("Its stop was proven at {}.", self.clock(event.wall));
             }
+            if let Body::Guard { units, .. } = &event.body
+                && let Some(device) = device
+                && let Some(at) = units
+                    .iter()
+                    .find(|unit| unit.unit == self.unit(device))
+                    .and_then(|unit| unit.confirmed_us)
+            {
+                let at = self.clock_of(Mono::from_micros(at));
+                return format!("Its stop was proven at {at}.");
+            }
             if let Body::StatedStopped { by, device: unit } = &event.body
                 && Some(*unit) == device
             {
@@ -306,7 +332,13 @@ impl Note {
                 );
             }
         }
-        "Nothing in this record proves that it stopped.".to_owned()
+        let later = self.doses.iter().filter(|dose| Some(dose.dose.device.0) == device);
+        let later = later.filter_map(|dose| dose.narrowed.as_ref().map(|(by, _)| *by));
+        let mut later = later.filter(|by| *by != NarrowedBy::Telemetry);
+        later.next().map_or_else(
+            || "Nothing in this record proves that it stopped.".to_owned(),
+            |by| format!("{}.", first_upper(by.words())),
+        )
     }
 
     /// Returns the reasons given for going above the usual range.
@@ -376,13 +408,15 @@ impl Note {
         let todo = entry::cause("uncertain").map_or("", |cause| cause.action(false));
         for recorded in doses {
             let dose = &recorded.dose;
-            let why = if recorded.recovered {
-                "The box restarted while this output may have been on."
+            let why = if recorded.recovered && self.is_cut_short() {
+                format!("{} while this output may have been on.", first_upper(self.cut()))
             } else {
-                "Nothing proves what the unit did in this time."
+                "Nothing proves what the unit did in this time.".to_owned()
             };
             let last = self.events.last().map_or(self.opened.1, |event| event.mono_us);
-            let open = if dose.until > Mono::from_micros(last.saturating_add(OWN_END_US)) {
+            let open = if recorded.narrowed.is_none()
+                && dose.until > Mono::from_micros(last.saturating_add(OWN_END_US))
+            {
                 " The longest is what it can have given if nobody stopped it by hand."
             } else {
                 ""
@@ -442,10 +476,17 @@ impl Note {
                     alarm = format!("{alarm} {}", self.proof(index, *device));
                 }
                 said.push(alarm);
+            } else if let Body::Guard { said: why, at_us, units, .. } = &event.body {
+                let at = self.clock_of(Mono::from_micros(*at_us));
+                let units: Vec<String> =
+                    units.iter().map(|unit| format!(" {}.", unit.words(*at_us))).collect();
+                said.push(format!("{at}: doseward's watch had to stop the units: {why}{}", units.concat()));
             }
         }
         if said.is_empty() {
-            if self.ended.is_some() {
+            if self.is_cut_short() {
+                out.push_str("\nNo alarms before it was cut short.\n");
+            } else if self.ended.is_some() {
                 out.push_str("\nNo alarms.\n");
             }
             return;
@@ -533,16 +574,47 @@ fn pulses(pattern: &HeadStimulation) -> String {
     format!(", {} µs at {}{cycle}", pattern.width_us, Hertz::from_millihertz(rate))
 }
 
-/// Returns the output time of doses: one figure, or two when they differ by a second or more.
+/// Returns the output time of doses: one figure, or two when they differ by a second or more. What a person settled
+/// counts, and what was known without that person stands beside it.
 fn how_long(doses: &[&RecordedDose]) -> String {
-    let least: u64 = doses.iter().fold(0, |sum, dose| sum.saturating_add(dose.dose.on_us.0));
-    let most: u64 = doses.iter().fold(0, |sum, dose| sum.saturating_add(dose.dose.on_us.1));
+    let sum = |bounds: fn(&RecordedDose) -> (u64, u64)| {
+        doses.iter().fold((0u64, 0u64), |(least, most), dose| {
+            let (low, high) = bounds(dose);
+            (least.saturating_add(low), most.saturating_add(high.max(low)))
+        })
+    };
+    let counted = |dose: &RecordedDose| match dose.resolved {
+        Some(_) => (dose.counted_us(), dose.counted_us()),
+        None => dose.bounds_us(),
+    };
     let by_hand = doses.iter().all(|dose| dose.dose.evidence == Evidence::TherapistTimed);
     let timed = if by_hand { " (timed by the therapist)" } else { "" };
+    let settled = if doses.iter().any(|dose| dose.resolved.is_some()) {
+        format!(" as a person settled it (known was {})", span(sum(RecordedDose::bounds_us)))
+    } else {
+        String::new()
+    };
+    format!("{}{timed}{settled}", span(sum(counted)))
+}
+
+fn span((least, most): (u64, u64)) -> String {
     if most.saturating_sub(least) < SECOND {
-        return format!("{}{timed}", clock_time(most.saturating_add(SECOND / 2) / SECOND));
+        clock_time(most.saturating_add(SECOND / 2) / SECOND)
+    } else {
+        format!("between {} and {}", clock_time(least / SECOND), clock_time(most.div_ceil(SECOND)))
     }
-    format!("between {} and {}{timed}", clock_time(least / SECOND), clock_time(most.div_ceil(SECOND)))
+}
+
+/// Returns whether the session that came next, and so completed the record, ran after another start of the machine.
+fn rebooted(reader: &Reader, session: &SessionId, boot: Option<&str>) -> Result<bool, RecordError> {
+    let later =
+        "WHERE kind = 'open' AND n > (SELECT max(n) FROM entry WHERE session = ?1) ORDER BY n LIMIT 10";
+    for open in reader.select(later, &[&session.as_str()])? {
+        if let Body::Open { boot: Some(next), .. } = crate::record::store::body_of(&open)? {
+            return Ok(boot.is_some_and(|boot| boot != next));
+        }
+    }
+    Ok(false)
 }
 
 /// Returns the highest intensity that may have been in force.
