@@ -64,6 +64,10 @@ impl Source {
             Ok(Found::NoFile(what)) => {
                 Err(problem(format!("{} is {what}, not a file", path.display()), "name a regular file"))
             }
+            Ok(Found::NotText) => Err(problem(
+                format!("{} is not a text file", path.display()),
+                "files of this kind are plain text in UTF-8: check the path",
+            )),
             Err(error) => Err(problem(
                 format!("cannot read {}: {error}", path.display()),
                 "check the path and that this user may read it",
@@ -99,6 +103,7 @@ impl Source {
 enum Found {
     Text(String),
     TooLong,
+    NotText,
     /// Something else than a regular file, in words.
     NoFile(&'static str),
 }
@@ -117,7 +122,7 @@ fn read_regular(path: &Path) -> io::Result<Found> {
     let mut bytes = Vec::new();
     file.take(Source::LENGTH_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= Source::LENGTH_MAX) {
-        return String::from_utf8(bytes).map(Found::Text).map_err(io::Error::other);
+        return Ok(String::from_utf8(bytes).map_or(Found::NotText, Found::Text));
     }
     Ok(Found::TooLong)
 }
@@ -324,7 +329,7 @@ mod tests {
         std::fs::write(&long, vec![b'#'; length]).unwrap();
         assert_eq!(Source::read(&long).map(|source| source.text.len()), Ok(length));
         std::fs::write(&long, [0xFF]).unwrap();
-        assert!(refused(&long).contains("cannot read"), "{}", refused(&long));
+        assert!(refused(&long).contains("long.toml is not a text file"), "{}", refused(&long));
     }
 
     #[test]
