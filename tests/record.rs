@@ -1041,16 +1041,18 @@ fn a_file_that_is_no_database_or_was_cut_off_is_called_damaged() {
     };
     let dir = tempfile::tempdir().unwrap();
     drop(sample_in(dir.path()));
-    // At rest all of it is in the one file.
-    drop(Journal::open(dir.path()).unwrap());
     let path = dir.path().join(FILE);
+    // At rest all of it is in the one file.
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(connection);
     let whole = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    damaged(Journal::open(dir.path()).unwrap_err());
-    damaged(Reader::open(dir.path()).and_then(|reader| reader.sessions()).unwrap_err());
-    std::fs::write(&path, "x".repeat(8192)).unwrap();
-    damaged(Journal::open(dir.path()).unwrap_err());
-    damaged(Reader::open(dir.path()).unwrap_err());
+    for bytes in [&whole[..whole.len() / 2], &[b'x'; 8192]] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), bytes).unwrap();
+        damaged(Reader::open(dir.path()).and_then(|reader| reader.sessions()).unwrap_err());
+        damaged(Journal::open(dir.path()).unwrap_err());
+    }
     std::fs::write(&path, "").unwrap();
     damaged(Reader::open(dir.path()).unwrap_err());
 }
@@ -1785,6 +1787,35 @@ fn the_note_says_what_cut_a_session_short_and_what_the_guard_did() {
     let text = cut_short(&[act(stopped(411_003, None))], None);
     assert!(text.contains("P24 A: told to stop after 3 ms; never seen to stop."), "{text}");
     assert!(text.contains("Nothing in this record proves that it stopped."), "{text}");
+}
+
+/// A reason that only points to an alarm is said in that alarm's words, and nothing in a note acts on a terminal.
+#[test]
+fn the_note_gives_the_alarms_own_reason_and_holds_no_control_characters() {
+    use doseward::record::settle::Resolve;
+    let mut journal = Journal::in_memory().unwrap();
+    let dose = write_uncertain(&mut journal);
+    let mut to = Writer::begin(&mut journal, S2, 300_000);
+    let (reason, generation) = (StopReason::OtherText, Generation(1));
+    to.add(301_000, Entry::Stopped { step: 1, reason, generation });
+    let alarm = Alarm { cause: Cause::RecordFailing, device: None, channel: None };
+    to.add(301_000, Entry::Alarm { alarm, raised: true });
+    to.add(310_000, Entry::Stopped { step: 2, reason, generation });
+    journal.seal(stamp(320_000)).unwrap();
+    let text = one_line(&sample_note(&journal.reader().unwrap(), S2));
+    assert!(text.contains("ended at 14:05:01: the record could not be written."), "{text}");
+    assert!(text.contains("ended at 14:05:10: doseward stopped it."), "{text}");
+    let resolve = Resolve {
+        session: SessionId::new(S1),
+        dose: dose.id,
+        shown: (Duration::from_secs(4), Duration::from_secs(100)),
+        gave: None,
+        by: therapist(),
+        reason: "\u{1b}[2Jgone".to_owned(),
+    };
+    journal.resolve(stamp(330_000), &resolve).unwrap();
+    let text = sample_note(&journal.reader().unwrap(), S1);
+    assert!(text.contains("[2Jgone") && !text.contains('\u{1b}'), "{text}");
 }
 
 /// What was given is said as it counts: as narrowed, and once a person has settled it, as settled; the rest stays beside it.

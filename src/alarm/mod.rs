@@ -253,7 +253,7 @@ impl Cause {
             }
             Self::OperatorAbsent => "Nobody has touched the controls for a while.".to_owned(),
             Self::RecordFailing => "The record cannot be written. Nothing starts or rises.".to_owned(),
-            Self::Uncertain => format!("What {unit} gave is known only between two bounds."),
+            Self::Uncertain => format!("What {unit} gave is not known exactly."),
             Self::Defect => {
                 format!("A value for {unit} was cut at the last barrier. This is a defect of doseward.")
             }

@@ -12,7 +12,7 @@ use crate::model::dose::{Dose, Evidence};
 use crate::model::plan::{Plan, Step};
 use crate::model::protocol::Modality;
 use crate::model::report::{EpochEnd, OwnButton, StopProgress};
-use crate::model::session::Actor;
+use crate::model::session::{Actor, StopReason};
 use crate::record::recover::GuardAct;
 use crate::units::Mono;
 
@@ -33,32 +33,44 @@ pub(crate) fn live_line(plan: &Plan, snapshot: &Snapshot, number: u8, columns: u
     const BETWEEN: &str = " | ";
     let mut parts = parts(plan, snapshot, number);
     loop {
-        let wide: usize = parts.iter().map(|(_, part)| part.chars().count() + BETWEEN.len()).sum();
-        let least = parts.iter().map(|(rank, _)| *rank).max().filter(|rank| *rank > MUST);
-        match least {
-            Some(least) if wide.saturating_sub(BETWEEN.len()) > columns => {
-                // The last of the least.
-                let at = parts.iter().rposition(|(rank, _)| *rank == least);
-                at.map(|at| parts.remove(at));
-            }
-            Some(_) | None => {
-                let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
-                return parts.join(BETWEEN);
-            }
+        let line = parts.iter().map(|part| part.text.as_str()).collect::<Vec<_>>().join(BETWEEN);
+        if line.chars().count() <= columns {
+            return line;
         }
+        let least = parts.iter().map(|part| part.rank).max().filter(|rank| *rank > MUST);
+        // The last of the least; then what can be said shorter.
+        if let Some(at) = least.and_then(|least| parts.iter().rposition(|part| part.rank == least)) {
+            parts.remove(at);
+            continue;
+        }
+        let shorter = parts.iter_mut().filter(|part| part.short.is_some());
+        let Some(part) = shorter.min_by_key(|part| part.short.map_or(0, |(order, _)| order)) else {
+            return line;
+        };
+        part.short.take().map_or("", |(_, short)| short).clone_into(&mut part.text);
     }
+}
+
+/// A part of the live line.
+struct Part {
+    /// The higher, the sooner it is left out.
+    rank: u8,
+    text: String,
+    /// What stands there where even the parts that must stand are too wide, in this order.
+    short: Option<(u8, &'static str)>,
 }
 
 /// Rank of a part of the live line that is always shown.
 const MUST: u8 = 0;
 
-/// Returns the parts of the live line in their order, each with its rank: the higher, the sooner it is left out.
-fn parts(plan: &Plan, snapshot: &Snapshot, number: u8) -> Vec<(u8, String)> {
+/// Returns the parts of the live line in their order.
+fn parts(plan: &Plan, snapshot: &Snapshot, number: u8) -> Vec<Part> {
     let mut parts = Vec::new();
-    let mut part = |rank: u8, text: String| parts.push((rank, text));
     if let Some(generation) = snapshot.latched {
-        part(MUST, format!("STOPPED (stop {})", generation.0));
+        let text = format!("STOPPED (stop {})", generation.0);
+        parts.push(Part { rank: MUST, text, short: Some((1, "STOPPED")) });
     }
+    let mut part = |rank: u8, text: String| parts.push(Part { rank, text, short: None });
     for (device, unit) in (0u8..).map(DeviceId).zip(&snapshot.units) {
         if unit.stop == StopView::Unconfirmed {
             part(MUST, format!("{}: stop NOT confirmed", label(plan, device)));
@@ -82,10 +94,19 @@ fn parts(plan: &Plan, snapshot: &Snapshot, number: u8) -> Vec<(u8, String)> {
         return parts;
     };
     part(1, format!("{number}/{} {} {}", plan.steps.len(), modality(step.modality), step.place));
-    part(MUST, state(view));
+    let over = matches!(view.state, StepState::Ended(_));
+    parts.push(Part {
+        rank: MUST,
+        text: state(snapshot, view, step.device),
+        short: over.then_some((0, "over")),
+    });
+    let mut part = |rank: u8, text: String| parts.push(Part { rank, text, short: None });
     part(2, format!("asked {} allowed {} ({})", view.asked, view.allowed, view.owner.word()));
-    part(MUST, delivered(view));
-    part(MUST, format!("left {}", clock(view.left)));
+    let text = delivered(snapshot, view, step.device);
+    let short = text.contains(NOT_KNOWN).then_some((2, "delivered ?"));
+    parts.push(Part { rank: MUST, text, short });
+    let mut part = |rank: u8, text: String| parts.push(Part { rank, text, short: None });
+    part(if over { 1 } else { MUST }, format!("left {}", clock(view.left)));
     let budget = budget(view);
     if !budget.is_empty() {
         part(4, budget);
@@ -94,7 +115,7 @@ fn parts(plan: &Plan, snapshot: &Snapshot, number: u8) -> Vec<(u8, String)> {
         part(3, format!("{}: {}", label(plan, step.device), unit_state(unit)));
     }
     if view.uncertain {
-        part(1, "known only between two bounds".to_owned());
+        part(1, "not known exactly".to_owned());
     }
     parts
 }
@@ -133,7 +154,7 @@ fn modality(modality: Modality) -> &'static str {
     }
 }
 
-fn state(view: &StepView) -> String {
+fn state(snapshot: &Snapshot, view: &StepView, device: DeviceId) -> String {
     match view.state {
         StepState::Waiting => "waiting".to_owned(),
         StepState::Arming => "arming".to_owned(),
@@ -147,16 +168,29 @@ fn state(view: &StepView) -> String {
         },
         StepState::Held => "on hold at zero".to_owned(),
         StepState::Finishing => "finishing".to_owned(),
+        StepState::Ended(StopReason::OtherText) => {
+            let own = |alarm: &&Alarm| alarm.device.is_none_or(|of| of == device);
+            let alarm = snapshot.alarms.iter().find(own);
+            alarm.map_or_else(|| "over".to_owned(), |alarm| format!("over: {}", alarm.cause.why()))
+        }
         StepState::Ended(reason) => format!("over: {}", reason.words()),
     }
 }
 
-fn delivered(view: &StepView) -> String {
-    match view.delivered {
+/// Returns what the unit delivers. What it said before it fell silent, or before a stop that it has not proven, says
+/// nothing of now.
+fn delivered(snapshot: &Snapshot, view: &StepView, device: DeviceId) -> String {
+    let lost = |alarm: &Alarm| alarm.cause == Cause::LinkLost && alarm.device == Some(device);
+    let unproven =
+        snapshot.units.get(usize::from(device.0)).is_some_and(|unit| unit.stop == StopView::Unconfirmed);
+    match view.delivered.filter(|_| !unproven && !snapshot.alarms.iter().any(lost)) {
         Some(intensity) => format!("delivered {intensity}"),
-        None => "delivered: not known".to_owned(),
+        None => format!("delivered: {NOT_KNOWN}"),
     }
 }
+
+/// Said of what a unit delivers.
+const NOT_KNOWN: &str = "not known";
 
 fn unit_state(unit: &UnitView) -> String {
     let link = match (unit.up, unit.silent) {
@@ -185,6 +219,11 @@ fn stop_state(stop: StopView) -> String {
 pub(crate) fn clock(span: Duration) -> String {
     let (hours, minutes, seconds) = (span.as_secs() / 3600, span.as_secs() / 60 % 60, span.as_secs() % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// Returns a time rounded up to whole seconds: what may have been given is never said too short.
+fn up(span: Duration) -> Duration {
+    Duration::from_secs(span.saturating_add(Duration::from_nanos(999_999_999)).as_secs())
 }
 
 /// Returns how long a stop took: milliseconds, from two seconds on seconds.
@@ -289,19 +328,19 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
             "{} has proven its stop: what it gave on {} in an earlier session is at most {}. u resolves it.",
             label(plan, *device),
             dose.place,
-            clock(most.saturating_add(Duration::from_millis(999)))
+            clock(up(*most))
         ),
         Entry::Resolved { gave, reason, .. } => {
-            format!("Uncertain interval resolved: {} counts. Reason: {reason}.", clock(*gave))
+            format!("Uncertain interval resolved: {} counts. Reason: {reason}.", clock(up(*gave)))
         }
         Entry::IntentVoid { why, .. } => format!("Nothing was raised. {why}"),
         Entry::Acted { by, step, to, .. } if by.is_client() => {
             format!("{}: the client said less, now {to}. Ask how it is now.", place(plan, *step))
         }
         Entry::Acted { step, what, to, .. } => format!("{}: {what}, now {to}.", place(plan, *step)),
-        Entry::Stopped { step, reason, .. } => format!("{}: over, {}.", place(plan, *step), reason.words()),
+        Entry::Stopped { step, reason, .. } => format!("{}: over{}.", place(plan, *step), because(*reason)),
         Entry::Held { step, reason, .. } => {
-            format!("{}: on hold at zero, {}. Resume starts at zero.", place(plan, *step), reason.words())
+            format!("{}: on hold at zero{}. Resume starts at zero.", place(plan, *step), because(*reason))
         }
         Entry::StopAll { by, reason, generation } => format!(
             "STOP ALL (stop {}), {} ({}). Nothing starts by itself.",
@@ -362,6 +401,11 @@ pub(crate) fn entry(plan: &Plan, at: Mono, entry: &Entry) -> Option<String> {
         Entry::Intent { .. } | Entry::Refused { .. } | Entry::Battery { .. } => return None,
     };
     Some(said)
+}
+
+/// Returns a reason as it follows a sentence; nothing where the alarm that is said next has it.
+fn because(reason: StopReason) -> String {
+    if reason == StopReason::OtherText { String::new() } else { format!(", {}", reason.words()) }
 }
 
 fn alarms_seen(count: usize, quiet: Duration) -> String {
@@ -453,20 +497,104 @@ fn uncertain(plan: &Plan, at: Mono, dose: &Dose) -> Option<String> {
         label(plan, dose.device),
         dose.place,
         clock(Duration::from_micros(least)),
-        clock(Duration::from_micros(most).saturating_add(Duration::from_millis(999))),
+        clock(up(Duration::from_micros(most))),
         dose.upper.intensity(),
     ))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::{self, Library};
+    use crate::governor::{Governor, Settings};
 
     #[test]
     fn times_are_minutes_and_seconds() {
         assert_eq!(clock(Duration::from_secs(65)), "1:05");
         assert_eq!(clock(Duration::from_millis(59_999)), "0:59");
         assert_eq!(clock(Duration::from_secs(9007)), "2:30:07");
+    }
+
+    /// A session on the plan of the tests whose first step, on a gun, is over in the given way.
+    fn over(reason: StopReason, also: impl FnOnce(&mut Snapshot)) -> (Plan, Snapshot) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/plans/gun-first.toml");
+        let plan = config::load_plan(&Library::embedded(), &path).unwrap().plan;
+        let governor = Governor::new(plan.clone(), Settings::default(), Mono::ORIGIN);
+        let mut snapshot = governor.snapshot(Mono::ORIGIN);
+        snapshot.steps[0].state = StepState::Ended(reason);
+        snapshot.steps[0].delivered = Some(snapshot.steps[0].allowed);
+        also(&mut snapshot);
+        (plan, snapshot)
+    }
+
+    fn alarm_of(cause: Cause, device: Option<DeviceId>) -> Alarm {
+        Alarm { cause, device, channel: None }
+    }
+
+    #[test]
+    fn what_a_unit_delivers_is_not_known_once_it_is_lost_or_its_stop_is_not_confirmed() {
+        let gun = DeviceId(1);
+        let line = |also: fn(&mut Snapshot)| {
+            let (plan, snapshot) = over(StopReason::LinkLost, also);
+            live_line(&plan, &snapshot, 1, 1000)
+        };
+        assert!(line(|_| ()).contains("| delivered "), "{}", line(|_| ()));
+        let lost = line(|snapshot| snapshot.alarms.push(alarm_of(Cause::LinkLost, Some(DeviceId(1)))));
+        assert!(lost.contains("| delivered: not known |"), "{lost}");
+        let other = line(|snapshot| snapshot.alarms.push(alarm_of(Cause::LinkLost, Some(DeviceId(0)))));
+        assert!(other.contains("| delivered ") && !other.contains("not known"), "{other}");
+        let unproven = line(|snapshot| snapshot.units[1].stop = StopView::Unconfirmed);
+        assert!(unproven.contains("| delivered: not known |"), "{unproven}");
+        assert!(is_gun(&over(StopReason::LinkLost, |_| ()).0, gun));
+    }
+
+    #[test]
+    fn where_the_line_is_narrow_the_reason_goes_and_no_word_is_cut() {
+        let (plan, snapshot) = over(StopReason::ReadbackMismatch, |snapshot| {
+            snapshot.units[1].stop = StopView::Unconfirmed;
+            snapshot.alarms.push(alarm_of(Cause::StopUnconfirmed, Some(DeviceId(1))));
+            snapshot.latched = Some(crate::model::command::Generation(12));
+        });
+        let wide = live_line(&plan, &snapshot, 1, 140);
+        assert!(wide.contains("| over: the unit did not do what was asked |"), "{wide}");
+        let narrower = live_line(&plan, &snapshot, 1, 100);
+        assert!(narrower.contains("STOPPED (stop 12) |") && narrower.contains("| over |"), "{narrower}");
+        let narrow = live_line(&plan, &snapshot, 1, 80);
+        assert_eq!(narrow, "STOPPED | Gun 1: stop NOT confirmed | 1 alarm | over | delivered: not known");
+    }
+
+    #[test]
+    fn a_reason_that_only_points_to_an_alarm_is_said_in_the_words_of_that_alarm() {
+        let (plan, snapshot) = over(StopReason::OtherText, |snapshot| {
+            snapshot.alarms.push(alarm_of(Cause::DeviceFault, Some(DeviceId(0))));
+            snapshot.alarms.push(alarm_of(Cause::RecordFailing, None));
+        });
+        let line = live_line(&plan, &snapshot, 1, 1000);
+        assert!(line.contains("over: the record could not be written"), "{line}");
+        let generation = crate::model::command::Generation(1);
+        let held = Entry::Held { step: 1, reason: StopReason::OtherText, generation };
+        let said = entry(&plan, Mono::ORIGIN, &held).unwrap();
+        assert!(said.ends_with("on hold at zero. Resume starts at zero."), "{said}");
+    }
+
+    #[test]
+    fn what_counts_is_rounded_up() {
+        let (plan, _) = over(StopReason::LinkLost, |_| ());
+        assert_eq!(
+            (clock(up(Duration::from_micros(1))), clock(up(Duration::from_secs(9)))),
+            ("0:01".into(), "0:09".into())
+        );
+        let resolved = Entry::Resolved {
+            by: Actor { person: "T-01".to_owned(), screen: "terminal".to_owned() },
+            of: crate::model::budget::DoseRef { session: None, dose: crate::model::dose::DoseId(1) },
+            shown: (Duration::ZERO, Duration::from_millis(400)),
+            gave: Duration::from_millis(400),
+            reason: "felt nothing".to_owned(),
+        };
+        let said = entry(&plan, Mono::ORIGIN, &resolved).unwrap();
+        assert!(said.contains("resolved: 0:01 counts"), "{said}");
     }
 
     #[test]

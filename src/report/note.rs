@@ -275,7 +275,7 @@ impl Note {
         let mut found = Vec::new();
         for event in &self.events {
             let words = if let Body::Stopped { step, reason, .. } = &event.body {
-                Some(stop_words(reason)).filter(|_| *step == number)
+                Some(self.stop_words(reason, *step, event.mono_us)).filter(|_| *step == number)
             } else if let Body::Acted { step, what, by, .. } = &event.body {
                 Some(format!("on hold by {}", by.person)).filter(|_| *step == number && what == "hold")
             } else {
@@ -284,6 +284,26 @@ impl Note {
             found.extend(words.map(|words| Break { clock: self.clock(event.wall), words }));
         }
         found
+    }
+
+    /// Returns why a step ended, in words. Where the reason only points to an alarm, the alarm's own are due.
+    fn stop_words(&self, code: &str, number: u8, at_us: u64) -> String {
+        let reason = StopReason::ALL.iter().find(|reason| reason.code() == code);
+        let Some(reason) = reason.filter(|reason| **reason != StopReason::OtherText) else {
+            let device = self.steps.iter().find(|step| step.number == number).map(|step| step.device);
+            let mut alarms = self.events.iter().filter(|event| event.mono_us.abs_diff(at_us) <= SECOND);
+            let why = alarms.find_map(|event| {
+                if let Body::Alarm { cause, device: of, raised: true, .. } = &event.body
+                    && (of.is_none() || *of == device)
+                {
+                    entry::cause(cause).map(Cause::why)
+                } else {
+                    None
+                }
+            });
+            return why.unwrap_or("doseward stopped it").to_owned();
+        };
+        reason.words().to_owned()
     }
 
     /// Returns when the unit was lowered at its own button in a step: between its arming and the unit's next.
@@ -624,13 +644,6 @@ fn highest(doses: &[&RecordedDose]) -> String {
     most.map_or_else(|| "nothing".to_owned(), |most| most.to_string())
 }
 
-fn stop_words(code: &str) -> String {
-    StopReason::ALL
-        .iter()
-        .find(|reason| reason.code() == code)
-        .map_or_else(|| code.replace('_', " "), |reason| reason.words().to_owned())
-}
-
 /// Prints seconds as `1:00`, from an hour on as `1:00:00`.
 fn clock_time(seconds: u64) -> String {
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -642,11 +655,12 @@ fn first_upper(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Writes a paragraph with a hanging indent, broken between words.
+/// Writes a paragraph with a hanging indent, broken between words, without anything that a terminal would act on.
 fn paragraph(out: &mut String, lead: &str, text: &str) {
     let indent = lead.chars().count();
     let mut column = indent;
     out.push_str(lead);
+    let text: String = text.chars().filter(|letter| letter.is_whitespace() || !letter.is_control()).collect();
     for (index, word) in text.split_whitespace().enumerate() {
         let width = word.chars().count();
         if index > 0 && column.saturating_add(width).saturating_add(1) > WIDTH {
