@@ -19,7 +19,7 @@ pub(crate) struct Certify {
     #[arg(long, value_enum, default_value_t = Layer::Both)]
     layer: Layer,
     /// Length of a session in virtual time
-    #[arg(long, default_value_t = 60, value_name = "M")]
+    #[arg(long, default_value_t = 60, value_name = "M", value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Sessions at the same time
     #[arg(long, default_value_t = 2, value_name = "N")]
@@ -53,10 +53,19 @@ fn defect(name: &str) -> Result<crate::governor::Defect, String> {
 
 impl Certify {
     pub(crate) fn run(self) -> Outcome {
+        if self.from.checked_add(self.seeds.saturating_sub(1)).is_none() {
+            say(&format!(
+                "There are no {} seeds from {} on: the last one is {}.",
+                self.seeds,
+                self.from,
+                u64::MAX
+            ));
+            return Outcome::Usage;
+        }
         let options = Options {
             from: self.from,
             seeds: self.seeds,
-            minutes: self.minutes.max(1),
+            minutes: self.minutes,
             jobs: self.jobs,
             verbose: self.verbose,
             record_in: None,
