@@ -74,6 +74,38 @@ fn wrong_usage_ends_with_2_and_says_how_it_is_used() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(said(&output).contains("Usage"), "{arguments:?}: {}", said(&output));
     }
+    let last = u64::MAX.to_string();
+    for (arguments, why) in [
+        (&["sim", "certify", "--minutes", "0"][..], "0 is not in 1.."),
+        (&["sim", "certify", "--from", &last, "--seeds", "2"], "There are no 2 seeds from"),
+        (&["record", "resolve", "last", "1", "--shown", "1 s", "--reason", "\u{1b}[2J"], "control character"),
+        (&["run", "p.toml", "--sim", "--clock-confirmed-by", "two\nlines"], "control character"),
+    ] {
+        let output = doseward(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said(&output).contains(why), "{arguments:?}: {}", said(&output));
+    }
+}
+
+/// What the settings of this box say holds for every verb.
+#[test]
+fn sessions_and_their_records_are_where_the_settings_say() {
+    let room = Room::new(2);
+    let (root, here) = (room.path("box"), room.path("doses"));
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir_all(root.join("config")).unwrap();
+    for name in ["protocols", "config/devices", "config/clinical"] {
+        std::os::unix::fs::symlink(repository.join(name), root.join(name)).unwrap();
+    }
+    let shipped = std::fs::read_to_string(repository.join("config/daemon.toml")).unwrap();
+    let set = format!("data_dir = {:?}\nlease =", text(&here));
+    std::fs::write(root.join("config/daemon.toml"), shipped.replacen("lease =", &set, 1)).unwrap();
+    let plan = room.path("plan.toml");
+    let ran = doseward(&["run", text(&plan), "--sim", "--unattended", "--config-dir", text(&root)]);
+    assert_eq!(ran.status.code(), Some(0), "{}", said(&ran));
+    assert!(here.join("rehearsal/record.db").exists());
+    let shown = doseward(&["record", "show", "--sim", "--config-dir", text(&root)]);
+    assert!(printed(&shown).contains("C-0001"), "{}{}", printed(&shown), said(&shown));
 }
 
 #[test]
@@ -195,6 +227,12 @@ fn a_second_process_is_refused_naming_the_holder_and_a_signal_ends_the_first_in_
     let (code, _, said) = room.run().over();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&holder), "the holder is {holder}: {said}");
+    assert!(!said.contains("end it"), "nobody is told to end what drives the units: {said}");
+    let resolve = ["resolve", "last", "1", "--shown", "1 s", "--reason", "seen to stop"];
+    let busy = room.record(&resolve);
+    assert_eq!(busy.status.code(), Some(1));
+    let busy = crate::support::process::said(&busy);
+    assert!(busy.contains("A session is running. Settle this there with u, or when it is over."), "{busy}");
     first.signal("-TERM");
     let (code, note, said) = first.over();
     assert_eq!(code, Some(1), "{said}");
@@ -240,7 +278,9 @@ fn a_record_that_was_rolled_back_is_refused_by_the_next_run_and_by_verify() {
     let record = room.path("data").join("rehearsal").join("record.db");
     // At rest all of it is in the one file.
     let content = || {
-        drop(doseward::record::journal::Journal::open(record.parent().unwrap()).unwrap());
+        let whole = rusqlite::Connection::open(&record).unwrap();
+        whole.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        drop(whole);
         std::fs::read(&record).unwrap()
     };
     let older = content();
@@ -269,6 +309,18 @@ fn a_record_that_was_rolled_back_is_refused_by_the_next_run_and_by_verify() {
     assert_eq!(room.record(&["verify"]).status.code(), Some(0));
     let (code, _, said) = room.run().over();
     assert_eq!(code, Some(0), "{said}");
+    assert!(printed(&room.record(&["show", "last"])).starts_with("Session note"));
+    // An entry is altered where nobody can see it: what is shown is no note.
+    let connection = rusqlite::Connection::open(&record).unwrap();
+    let trigger = "SELECT sql FROM sqlite_schema WHERE name = 'entry_no_update'";
+    let trigger: String = connection.query_row(trigger, [], |row| row.get(0)).unwrap();
+    let alter =
+        "UPDATE entry SET body = replace(body, '\"current_ua\":', '\"current_ua\":1') WHERE kind = 'dose'";
+    connection.execute_batch(&format!("DROP TRIGGER entry_no_update; {alter}; {trigger}")).unwrap();
+    drop(connection);
+    let shown = room.record(&["show", "last"]);
+    assert_eq!(shown.status.code(), Some(4));
+    assert!(printed(&shown).starts_with("THE RECORD IS DAMAGED."), "{}", printed(&shown));
 }
 
 #[test]
@@ -441,6 +493,8 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     signal(killed.daemon(), "-KILL");
     killed.signal("-KILL");
     killed.over();
+    let waiting = printed(&room.record(&["open-doses"]));
+    assert!(waiting.contains("is not closed") && waiting.contains("start doseward once"), "{waiting}");
     let record = room.path("data").join("rehearsal");
     let clock = doseward::clock::Clock::start();
     let mut journal = doseward::record::journal::Journal::open(&record).unwrap();
@@ -477,8 +531,10 @@ fn sr_43_a_killed_session_counts_at_its_longest_until_it_is_resolved() {
     assert_eq!(same.status.code(), Some(0), "{}", crate::support::process::said(&same));
     let other = resolve(&shown, &["--gave", "5 s", "--reason", "said otherwise"]);
     assert_eq!(other.status.code(), Some(1), "{}", crate::support::process::said(&other));
-    assert!(crate::support::process::said(&other).contains("resolved before to 4 s"));
-    assert_eq!(printed(&room.record(&["open-doses"])), "");
+    assert!(crate::support::process::said(&other).contains("It was settled before: 0:04 counts."));
+    let none = room.record(&["open-doses"]);
+    assert_eq!(printed(&none), "");
+    assert_eq!(crate::support::process::said(&none), "No dose is uncertain.\n");
     let note = printed(&room.record(&["show", session]));
     let note = note.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(note.contains("Resolved by T-01") && note.contains("the leads were pulled"), "{note}");

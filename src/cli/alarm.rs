@@ -67,7 +67,7 @@ impl Test {
             say(HOW);
             return Outcome::Failed;
         };
-        let dir = match data_dir(self.data.or(daemon.data_dir), false) {
+        let dir = match data_dir(self.data, daemon.data_dir, false) {
             Ok(dir) => dir,
             Err(why) => {
                 say(&why);

@@ -73,18 +73,18 @@ impl At {
     fn ask(&self, verb: &str, when_failed: Option<&str>) -> Outcome {
         let mut worst = None;
         let mut why = Vec::new();
+        // A settings file that cannot be read keeps nobody from the socket beside the data.
+        let settings = Library::open(self.config_dir.as_deref()).daemon();
+        let (set, shared) = settings.map_or((None, None), |daemon| (daemon.data_dir, daemon.control_dir));
         for rehearsal in [false, true] {
-            let data = match data_dir(self.data.clone(), rehearsal) {
+            let data = match data_dir(self.data.clone(), set.clone(), rehearsal) {
                 Ok(data) => data,
                 Err(error) => {
                     why.push(error);
                     continue;
                 }
             };
-            // A settings file that cannot be read keeps nobody from the socket beside the data.
-            let shared =
-                Library::open(self.config_dir.as_deref()).daemon().and_then(|daemon| daemon.control_dir);
-            let shared = shared.map(|dir| place(Some(dir.as_path()), &data, rehearsal));
+            let shared = shared.as_deref().map(|dir| place(Some(dir), &data, rehearsal));
             for at in shared.into_iter().chain([place(None, &data, rehearsal)]) {
                 match asked(&at.path, verb) {
                     Ok((text, code)) => {

@@ -128,19 +128,39 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Returns where records live: the argument, the service's state directory, or the user's own.
-/// A rehearsal has a store of its own beside it, so that no simulated dose is ever counted for a client.
-pub(crate) fn data_dir(given: Option<PathBuf>, rehearsal: bool) -> Result<PathBuf, String> {
+/// Returns where records live: the argument, the settings (`data_dir` of config/daemon.toml), the service's state
+/// directory, or the user's own. A rehearsal has a store of its own beside it, so that no simulated dose is ever counted
+/// for a client. Every verb asks here.
+pub(crate) fn data_dir(
+    given: Option<PathBuf>,
+    settings: Option<PathBuf>,
+    rehearsal: bool,
+) -> Result<PathBuf, String> {
     let own = || directories::ProjectDirs::from("", "", "doseward").map(|dirs| dirs.data_dir().to_owned());
     // systemd may name several, separated by colons.
     let service = std::env::var("STATE_DIRECTORY").ok();
     let service = service.and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
-    match given.or(service.filter(|dir| !dir.as_os_str().is_empty())).or_else(own) {
+    let service = service.filter(|dir| !dir.as_os_str().is_empty());
+    match given.or(settings).or(service).or_else(own) {
         Some(dir) if rehearsal => Ok(dir.join("rehearsal")),
         Some(dir) => Ok(dir),
         None => Err("No place for the record is known: name one with --data.".to_owned()),
     }
 }
+
+/// Reads a name or a reason from the command line: one line of a bounded length, for it is printed again and again.
+pub(crate) fn sentence(text: &str) -> Result<String, String> {
+    if text.chars().any(char::is_control) {
+        return Err("it holds a line break or another control character".to_owned());
+    }
+    if text.chars().count() > SENTENCE_MAX {
+        return Err(format!("it is longer than {SENTENCE_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Characters of a name or a reason.
+const SENTENCE_MAX: usize = 500;
 
 /// Lets `tracing` speak to standard error; `DOSEWARD_LOG` sets what. A person at the terminal reads alarms and sentences.
 pub(crate) fn log_to_stderr() {
@@ -160,8 +180,19 @@ mod tests {
     #[test]
     fn a_rehearsal_never_shares_a_store_with_real_sessions() {
         let given = Some(PathBuf::from("/var/lib/doseward"));
-        assert_eq!(data_dir(given.clone(), false), Ok(PathBuf::from("/var/lib/doseward")));
-        assert_eq!(data_dir(given, true), Ok(PathBuf::from("/var/lib/doseward/rehearsal")));
+        assert_eq!(data_dir(given.clone(), None, false), Ok(PathBuf::from("/var/lib/doseward")));
+        let set = Some(PathBuf::from("/srv"));
+        assert_eq!(data_dir(None, set.clone(), true), Ok(PathBuf::from("/srv/rehearsal")));
+        assert_eq!(data_dir(given, set, true), Ok(PathBuf::from("/var/lib/doseward/rehearsal")));
+    }
+
+    #[test]
+    fn a_name_or_a_reason_is_one_line_of_a_bounded_length() {
+        assert_eq!(sentence("lifted off — at once"), Ok("lifted off — at once".to_owned()));
+        assert!(sentence(&"ä".repeat(500)).is_ok());
+        for text in ["\u{1b}[2Jgone", "two\nlines", "bell\u{7}", &"x".repeat(501)] {
+            assert!(sentence(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

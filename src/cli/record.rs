@@ -10,8 +10,9 @@ use clap::{Args, Subcommand};
 
 use crate::cli::noted::{self, Noted};
 use crate::cli::words::clock;
-use crate::cli::{Outcome, chain, data_dir, print, say};
+use crate::cli::{Outcome, chain, data_dir, print, say, sentence};
 use crate::clock::Clock;
+use crate::config::{self, Library};
 use crate::model::dose::DoseId;
 use crate::model::session::{Actor, SessionId};
 use crate::record::entry::Stamp;
@@ -20,7 +21,7 @@ use crate::record::store::{self, Reader, SessionSummary};
 use crate::record::verify::{self, Audit};
 use crate::record::{RecordError, export};
 use crate::report::note;
-use crate::units::{UnitError, parse_duration, show_duration};
+use crate::units::{UnitError, parse_duration};
 
 /// Read, verify and export the session record.
 #[derive(Debug, Args)]
@@ -66,10 +67,10 @@ enum What {
         #[arg(long, value_name = "TIME")]
         shown: Time,
         /// Why
-        #[arg(long)]
+        #[arg(long, value_parser = sentence)]
         reason: String,
         /// Who; without it: the user of this terminal
-        #[arg(long)]
+        #[arg(long, value_parser = sentence)]
         by: Option<String>,
         #[command(flatten)]
         place: Place,
@@ -91,6 +92,9 @@ struct Place {
     /// Where the record is kept
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Protocols, devices, areas and daemon.toml, laid out like the repository
+    #[arg(long, value_name = "DIR")]
+    config_dir: Option<PathBuf>,
     /// The rehearsal record, of simulated units
     #[arg(long)]
     sim: bool,
@@ -106,6 +110,10 @@ enum Unusable {
     NoFile { path: PathBuf },
     #[error("{0}")]
     NoPlace(String),
+    #[error("{0}")]
+    Settings(String),
+    #[error("A session is running. Settle this there with u, or when it is over")]
+    Running,
     #[error(transparent)]
     Record(#[from] RecordError),
 }
@@ -113,8 +121,9 @@ enum Unusable {
 impl Record {
     pub(crate) fn run(self) -> Outcome {
         let done = match self.what {
-            What::Show { session, place } => {
-                place.open().and_then(|reader| Ok(show(&reader, session.as_deref())?))
+            What::Show { session: None, place } => place.open().and_then(|reader| Ok(list(&reader)?)),
+            What::Show { session: Some(session), place } => {
+                place.dir().and_then(|dir| Ok(show(&dir, &session)?))
             }
             What::Verify { file, anchor, place } => audit(file, anchor.as_deref(), &place),
             What::OpenDoses { place } => place.open().and_then(|reader| Ok(open_doses(&reader)?)),
@@ -129,7 +138,11 @@ impl Record {
             say(&format!("{}.", chain(&error)));
             match error {
                 Unusable::Record(error) => outcome_of(&error),
-                Unusable::NoneYet { .. } | Unusable::NoFile { .. } | Unusable::NoPlace(_) => Outcome::Failed,
+                Unusable::Settings(_) => Outcome::BadFile,
+                Unusable::NoneYet { .. }
+                | Unusable::NoFile { .. }
+                | Unusable::NoPlace(_)
+                | Unusable::Running => Outcome::Failed,
             }
         })
     }
@@ -163,14 +176,23 @@ pub(crate) fn outcome_of(error: &RecordError) -> Outcome {
 impl Place {
     /// Returns the directory of a record that is there.
     fn dir(&self) -> Result<PathBuf, Unusable> {
-        let dir = data_dir(self.data.clone(), self.sim).map_err(Unusable::NoPlace)?;
+        let dir = self.place(self.sim)?;
         if is_missing(&dir.join(store::FILE)) {
             Noted::read(&dir)?.check_file(&dir)?;
-            let rehearsal = data_dir(self.data.clone(), true).map_err(Unusable::NoPlace)?;
+            let rehearsal = self.place(true)?;
             let rehearsed = !self.sim && !is_missing(&rehearsal.join(store::FILE));
             return Err(Unusable::NoneYet { path: dir, rehearsed });
         }
         Ok(dir)
+    }
+
+    fn place(&self, sim: bool) -> Result<PathBuf, Unusable> {
+        let mut settings = None;
+        if self.data.is_none() {
+            let daemon = config::load_daemon(&Library::open(self.config_dir.as_deref()));
+            settings = daemon.map_err(|problems| Unusable::Settings(config::render(&problems)))?.data_dir;
+        }
+        data_dir(self.data.clone(), settings, sim).map_err(Unusable::NoPlace)
     }
 
     fn open(&self) -> Result<Reader, Unusable> {
@@ -183,14 +205,22 @@ fn is_missing(path: &Path) -> bool {
     path.try_exists().is_ok_and(|there| !there)
 }
 
-fn show(reader: &Reader, session: Option<&str>) -> Result<Outcome, RecordError> {
-    match session {
-        Some(session) => Ok(print(&note::text(reader, &named(reader, session)?)?)),
-        None => {
-            let sessions = reader.sessions()?;
-            Ok(print(&sessions.iter().map(line).collect::<String>()))
-        }
-    }
+fn list(reader: &Reader) -> Result<Outcome, RecordError> {
+    Ok(print(&reader.sessions()?.iter().map(line).collect::<String>()))
+}
+
+/// Shows a note; of a damaged record it is no note, and says so first.
+fn show(dir: &Path, session: &str) -> Result<Outcome, RecordError> {
+    let audit = audited(dir, None)?;
+    let warned = audit.damage.first().map(|damage| {
+        print(&format!(
+            "THE RECORD IS DAMAGED. What follows may not be what was given: rely on nothing in it.\n{damage}.\n\
+             `doseward record verify` lists every damage.\n\n"
+        ))
+    });
+    let reader = Reader::open(dir)?;
+    let printed = print(&note::text(&reader, &named(&reader, session)?)?);
+    Ok(if warned.is_some() { Outcome::RecordDamaged } else { printed })
 }
 
 fn line(summary: &SessionSummary) -> String {
@@ -220,21 +250,27 @@ fn audit(file: Option<PathBuf>, anchor: Option<&str>, place: &Place) -> Result<O
         Some(path) => path,
         None => place.dir()?,
     };
-    let noted = if path.is_dir() { Noted::read(&path)? } else { Noted::default() };
-    let mut audit = verify::path(&path, anchor.or(noted.anchor.as_deref()))?;
+    let audit = audited(&path, anchor)?;
+    let printed = print(&found(&audit));
+    if audit.damage.is_empty() && audit.anchored != Some(false) {
+        return Ok(printed);
+    }
+    Ok(Outcome::RecordDamaged)
+}
+
+/// Verifies a file, or a record with what the guard's journal beside it has noted.
+fn audited(path: &Path, anchor: Option<&str>) -> Result<Audit, RecordError> {
+    let noted = if path.is_dir() { Noted::read(path)? } else { Noted::default() };
+    let mut audit = verify::path(path, anchor.or(noted.anchor.as_deref()))?;
     if path.is_dir() {
-        let reader = Reader::open(&path)?;
+        let reader = Reader::open(path)?;
         // Where the database cannot be read at all, that is in the audit already.
         for session in noted.missing(&reader).unwrap_or_default() {
             let what = verify::What::Absent;
             audit.damage.push(verify::Damage { session: session.to_owned(), seq: None, what });
         }
     }
-    let printed = print(&found(&audit));
-    if audit.damage.is_empty() && audit.anchored != Some(false) {
-        return Ok(printed);
-    }
-    Ok(Outcome::RecordDamaged)
+    Ok(audit)
 }
 
 fn found(audit: &Audit) -> String {
@@ -287,6 +323,16 @@ fn open_doses(reader: &Reader) -> Result<Outcome, RecordError> {
                 whole(Duration::from_micros(most.max(least))).as_secs(),
             ));
         }
+        if session.sealed.is_none() {
+            text.push_str(&format!(
+                "Session {} of {} is not closed. While it runs, settle there with u. Otherwise what it may have given is \
+                 not counted yet: start doseward once, then look again.\n",
+                session.session, session.client
+            ));
+        }
+    }
+    if text.is_empty() {
+        say("No dose is uncertain.");
     }
     Ok(print(&text))
 }
@@ -303,7 +349,9 @@ fn resolve(
     (by, reason): (Option<String>, String),
 ) -> Result<Outcome, Unusable> {
     let dir = place.dir()?;
-    let mut journal = noted::open(&dir)?;
+    let mut journal = noted::open(&dir).map_err(|error| {
+        if matches!(error, RecordError::Held { .. }) { Unusable::Running } else { error.into() }
+    })?;
     let reader = journal.reader()?;
     let session = named(&reader, session)?;
     let bounds = reader.doses(&session)?.into_iter().find(|it| it.dose.id.0 == dose).map(|it| it.bounds_us());
@@ -333,10 +381,7 @@ fn resolve(
         Resolving::Already => (Outcome::Done, "It was resolved so before; nothing has changed.".to_owned()),
         Resolving::Otherwise(before) => (
             Outcome::Failed,
-            format!(
-                "It was resolved before to {}, another time; nothing has changed.",
-                show_duration(before)
-            ),
+            format!("It was settled before: {} counts. Nothing has changed.", clock(whole(before))),
         ),
         Resolving::Stale(on) => {
             (Outcome::Failed, format!("The bounds are others by now: {}. Nothing has changed.", between(on)))
@@ -370,7 +415,7 @@ mod tests {
     use super::*;
 
     fn missing(data: &Path, sim: bool) -> String {
-        Place { data: Some(data.to_owned()), sim }.dir().unwrap_err().to_string()
+        Place { data: Some(data.to_owned()), config_dir: None, sim }.dir().unwrap_err().to_string()
     }
 
     #[test]
@@ -386,15 +431,29 @@ mod tests {
         std::fs::create_dir(&rehearsal).unwrap();
         std::fs::write(rehearsal.join(store::FILE), "").unwrap();
         assert_eq!(missing(data.path(), false), format!("{none}; the rehearsal record is there: add --sim"));
-        let place = Place { data: Some(data.path().to_owned()), sim: true };
+        let place = Place { data: Some(data.path().to_owned()), config_dir: None, sim: true };
         assert_eq!(place.dir().unwrap(), rehearsal);
+    }
+
+    #[test]
+    fn the_record_is_where_the_settings_say_and_settings_with_a_problem_are_named() {
+        let config = tempfile::tempdir().unwrap();
+        let file = config.path().join("config/daemon.toml");
+        std::fs::create_dir(config.path().join("config")).unwrap();
+        std::fs::write(&file, "schema = 1\nid = \"d\"\ntitle = \"D\"\ndata_dir = \"/srv/doses\"\n").unwrap();
+        let place = |data| Place { data, config_dir: Some(config.path().to_owned()), sim: true };
+        assert_eq!(place(None).place(true).unwrap(), Path::new("/srv/doses/rehearsal"));
+        std::fs::write(&file, "schema = 1\nid = \"d\"\ntitle = \"D\"\ndata_dri = \"/srv/doses\"\n").unwrap();
+        let problem = place(None).place(true).unwrap_err();
+        assert!(problem.to_string().contains("data_dri"), "{problem}");
+        assert_eq!(place(Some("/given".into())).place(false).unwrap(), Path::new("/given"));
     }
 
     #[test]
     fn verify_names_a_file_that_is_not_there() {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join("none.jsonl");
-        let place = Place { data: Some(data.path().to_owned()), sim: false };
+        let place = Place { data: Some(data.path().to_owned()), config_dir: None, sim: false };
         let error = audit(Some(path.clone()), None, &place).unwrap_err();
         assert_eq!(error.to_string(), format!("there is no such file: {}", path.display()));
     }

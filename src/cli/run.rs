@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::cli::elsewhere::Elsewhere;
 use crate::cli::guard::{HandedOn, become_guard};
-use crate::cli::{Outcome, control, data_dir, say, words};
+use crate::cli::{Outcome, control, data_dir, say, sentence, words};
 use crate::config::{self, Library};
 
 /// This version drives simulated units only: no unit has been tried on a bench. A real unit may be driven when one has,
@@ -40,10 +40,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "MODALITY:AREA:SIDE:TIME")]
     elsewhere: Vec<Elsewhere>,
     /// Why this client gets one more session than the plan has a week
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = sentence)]
     beyond_course: Option<String>,
     /// Who of the clinic says that the clock is right although the record is ahead of it; goes on record
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = sentence)]
     clock_confirmed_by: Option<String>,
 }
 
@@ -54,14 +54,14 @@ impl Run {
         };
         // The daemon loads it again; this is so that a bad plan starts nothing.
         let library = Library::open(self.config_dir.as_deref());
-        let shared = match config::load_plan(&library, &self.plan) {
-            Ok(loaded) => loaded.daemon.control_dir,
+        let settings = match config::load_plan(&library, &self.plan) {
+            Ok(loaded) => loaded.daemon,
             Err(problems) => {
                 say(&config::render(&problems));
                 return Outcome::BadFile;
             }
         };
-        let data = match data_dir(self.data.clone(), true) {
+        let data = match data_dir(self.data.clone(), settings.data_dir, true) {
             Ok(data) => data,
             Err(why) => {
                 say(&why);
@@ -70,7 +70,7 @@ impl Run {
         };
         let unattended = self.unattended || !std::io::stdin().is_terminal();
         become_guard(HandedOn {
-            control: &control::place(shared.as_deref(), &data, true),
+            control: &control::place(settings.control_dir.as_deref(), &data, true),
             attended: !unattended,
             simulators: self.simulators(world.as_ref()),
             daemon: self.daemon(data.clone(), unattended),

@@ -50,7 +50,8 @@ pub enum RecordError {
     },
     /// Another process holds the data directory.
     #[error(
-        "the data directory is held by process {by} ({what}, since {since}); end it or choose another directory"
+        "doseward already runs with this record: process {by} ({what}, since {since}). Wait until it is over, or use \
+         another data directory"
     )]
     Held {
         /// Its process id; 0 when the lock file does not say.
