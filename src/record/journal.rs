@@ -90,7 +90,8 @@ impl Files {
             Ok(it) => Ok(FileId { path, device: it.dev(), inode: it.ino() }),
             Err(source) => Err(RecordError::Directory { path, source }),
         };
-        let paths = [dir.join(LOCK), dir.join(store::FILE), store::beside(&dir.join(store::FILE), "-wal")];
+        let record = dir.join(store::FILE);
+        let paths = [record.clone(), store::beside(&record, "-wal"), dir.join(LOCK)];
         Ok(Self(paths.into_iter().map(id).collect::<Result<_, _>>()?))
     }
 
