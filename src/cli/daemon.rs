@@ -20,7 +20,7 @@ use crate::cli::keys::Keyboard;
 use crate::cli::operate::{Operated, Operator, operate};
 use crate::cli::record::outcome_of;
 use crate::cli::run::DRIVES_ONLY_SIMULATED;
-use crate::cli::{Outcome, chain, log_to_stderr, noted, print, say, words};
+use crate::cli::{Outcome, chain, log_to_stderr, noted, print, say, sentence, words};
 use crate::clock::Clock;
 use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings, limits};
@@ -536,7 +536,8 @@ fn boot() -> Option<String> {
 
 /// Returns the name under which the person at the terminal acts.
 pub(crate) fn person() -> String {
-    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
+    let own = std::env::var("USER").ok().and_then(|name| sentence(&name).ok());
+    own.filter(|name| !name.is_empty()).unwrap_or_else(|| "operator".to_owned())
 }
 
 /// Returns whether an endpoint can only be a simulator's: a pseudo-terminal, or an address on a private bus.

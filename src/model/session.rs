@@ -207,7 +207,7 @@ impl StopReason {
             Self::StartedAtDevice => "started at the gun itself",
             Self::EpochEnded => "the unit has to start again from zero",
             Self::Guard => "stopped by the guard",
-            Self::OtherText => "see the alarms",
+            Self::OtherText => "doseward stopped it",
         }
     }
 }

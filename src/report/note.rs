@@ -301,7 +301,7 @@ impl Note {
                     None
                 }
             });
-            return why.unwrap_or("doseward stopped it").to_owned();
+            return why.unwrap_or(StopReason::OtherText.words()).to_owned();
         };
         reason.words().to_owned()
     }
