@@ -240,7 +240,7 @@ async fn start() -> (Bench, tokio::task::JoinHandle<()>) {
         clock_sane: true,
         voice: Voice::log(),
         locked: Vec::new(),
-        latched: false,
+        latched: None,
     };
     let (handle, supervisor) = builder.start(parts).unwrap();
     let running = tokio::spawn(run(supervisor));

@@ -168,7 +168,7 @@ async fn running(dir: &Path, disk: &Disk, clock: &Clock) -> Running {
         clock_sane: true,
         voice: Voice::log(),
         locked: Vec::new(),
-        latched: false,
+        latched: None,
     };
     let (session, supervisor) = builder.start(parts).unwrap();
     let tasks = (supervisor.start(), tokio::spawn(play(Arc::clone(&unit), end, clock.clone())));

@@ -510,6 +510,58 @@ fn sr_02_stop_from_a_shell_works_also_while_the_daemon_hangs_and_outlives_it() {
     }
 }
 
+/// Returns who asked for each STOP ALL on record, by session, oldest first.
+fn stops_on_record(given: &Path) -> Vec<Vec<String>> {
+    let record = Journal::open(&given.join("rehearsal")).unwrap().reader().unwrap();
+    let mut sessions: Vec<_> = record.sessions().unwrap().into_iter().map(|it| it.session).collect();
+    sessions.sort();
+    let stops = |session| {
+        let entries = record.entries(session).unwrap();
+        let bodies = entries.iter().map(|entry| entry.read().unwrap());
+        let by = bodies.filter_map(|body| match body {
+            Body::StopAll { by, .. } => Some(by.screen),
+            _ => None,
+        });
+        by.collect()
+    };
+    sessions.iter().map(stops).collect()
+}
+
+/// SR-02: a stop is not lost where no daemon can take it: while the first one starts, and while the guard acts for one
+/// that has died. The session after it begins stopped, and the record says from where that was asked.
+#[test]
+fn sr_02_a_stop_asked_while_a_daemon_starts_or_has_died_latches_the_next_session() {
+    for dies in [false, true] {
+        let room = tempfile::tempdir().unwrap();
+        let (given, truth) = (room.path().join("data"), room.path().join("truth"));
+        let plan = data("plans/both-at-once.toml");
+        let mut arguments = vec!["run", text(&plan), "--sim", "--unattended", "--data", text(&given)];
+        arguments.extend(["--truth", text(&truth)]);
+        let mut session = Running::start(&arguments);
+        if dies {
+            session.hears("2 steps.");
+            both_on(&mut session, &truth).unwrap();
+            send(session.daemon(), Signal::KILL);
+        } else {
+            let socket = given.join("rehearsal/control.sock");
+            until("the control socket", Duration::from_secs(20), || socket.exists()).unwrap();
+        }
+        let stopped = doseward(&["stop", "--data", text(&given)]);
+        let told = printed(&stopped);
+        assert_eq!(stopped.status.code(), Some(0), "{told}");
+        assert_eq!(told.contains("begins stopped"), !dies, "{told}");
+        assert!(!told.contains("nothing had to be stopped"), "{told}");
+        let (code, _, said) = session.over();
+        assert_eq!(code, Some(1), "{said}");
+        let stops = stops_on_record(&given);
+        assert_eq!(stops.len(), if dies { 2 } else { 1 }, "{said}");
+        assert!(stops.concat().iter().any(|screen| screen == "control socket"), "{stops:?}\n{said}");
+        let record = Journal::open(&given.join("rehearsal")).unwrap().reader().unwrap();
+        let newest = record.sessions().unwrap().into_iter().map(|it| it.session).max().unwrap();
+        assert!(record.latched(&newest).unwrap(), "{said}");
+    }
+}
+
 /// SR-42: a unit that has proven nothing since its link came up is not at rest, and a take-over stops it.
 #[test]
 fn sr_42_a_unit_that_never_proved_its_first_stop_is_named_and_stopped_by_the_guard() {
@@ -529,6 +581,26 @@ fn sr_42_a_unit_that_never_proved_its_first_stop_is_named_and_stopped_by_the_gua
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("The guard process stops every unit in use."), "{said}");
     assert!(said.contains("Gun 1: its stop was never proven. "), "{said}");
+}
+
+/// SR-42: what a unit proved before it was armed says nothing of its next stop: given up, no new daemon comes.
+#[test]
+fn sr_42_a_proof_from_before_a_unit_was_armed_does_not_stand_for_its_next_stop() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, world) = (room.path().join("data"), data("worlds/gun-wedged.toml"));
+    let plan = data("plans/gun-first.toml");
+    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
+    let mut session = Running::start(&arguments);
+    session.hears("steps.");
+    for state in ["Gun 1: armed", "Gun 1: stopping; not proven yet."] {
+        let status = || printed(&doseward(&["status", "--data", text(&given)]));
+        until(state, Duration::from_secs(30), || status().contains(state)).unwrap();
+    }
+    send(session.daemon(), Signal::KILL);
+    let (code, _, said) = session.over();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("Gun 1: its stop was never proven. "), "{said}");
+    assert!(!said.contains("starts again"), "{said}");
 }
 
 /// Three deaths within a minute: it stays down, says so, and nothing runs.

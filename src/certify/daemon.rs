@@ -403,7 +403,7 @@ impl Day<'_> {
             clock_sane: true,
             voice: Voice::log(),
             locked: Vec::new(),
-            latched: false,
+            latched: None,
         };
         let (session, supervisor) = builder.start(parts).map_err(|error| error.to_string())?;
         let mut shared = lock(&self.common);

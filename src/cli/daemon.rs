@@ -26,7 +26,7 @@ use crate::config::{self, Library, Loaded};
 use crate::governor::{AlarmOutput, Settings, limits};
 use crate::guard;
 use crate::guard::armed::Why;
-use crate::guard::journal::{Stopped, TakeOver};
+use crate::guard::journal::{Line, Stopped, TakeOver};
 use crate::guard::link::Way;
 use crate::model::budget::Spent;
 use crate::model::command::DeviceId;
@@ -34,14 +34,14 @@ use crate::model::plan::Plan;
 use crate::model::session::{Actor, SessionId};
 use crate::record::RecordError;
 use crate::record::daily::{self, Locked, Now};
-use crate::record::entry::{GuardUnit, SessionHead, Stamp};
+use crate::record::entry::{Body, GuardUnit, SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::recover::GuardAct;
 use crate::record::spent::Asked;
 use crate::record::store::Reader;
 use crate::report::note;
 use crate::runtime::devices::{Endpoint, Place, add_device};
-use crate::runtime::guard_line::{Guarding, Handed, Inherited};
+use crate::runtime::guard_line::{Guarding, Handed, Inherited, control_socket};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
 use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
@@ -94,8 +94,8 @@ struct Begun {
     newest: Option<jiff::Timestamp>,
     /// Units that an earlier session locked.
     locked: Vec<(DeviceId, Cause, Duration)>,
-    /// STOP ALL was asked of the daemon before this one, and nobody has reset it.
-    latched: bool,
+    /// STOP ALL was asked of the daemon before this one, and nobody has reset it; who asked.
+    latched: Option<Actor>,
 }
 
 impl Daemon {
@@ -180,12 +180,18 @@ impl Daemon {
             newest.duration_since(wall).unsigned_abs() <= CLOCK_BEHIND_MAX || newest <= wall
         });
         let stamp = Stamp { mono: clock.now(), wall };
-        let acts = guard_acts(&self.data);
-        let mut latched = false;
+        let lines = guard_lines(&self.data);
+        let acts = guard_acts(&lines);
+        let mut latched = None;
         for session in journal.recover_with(stamp, &acts)? {
             let act = acts.iter().find(|act| act.session == session);
             let unanswered = act.is_some_and(|act| act.why == Why::StopUnanswered.code());
-            latched |= self.again && (unanswered || journal.reader()?.latched(&session)?);
+            if self.again && (unanswered || journal.reader()?.latched(&session)?) {
+                latched.get_or_insert_with(Actor::itself);
+            }
+            if guard::journal::stops_asked(&lines, session.as_str()) > stops_taken(&journal, &session)? {
+                latched = Some(control_socket());
+            }
             if let Some(act) = act {
                 say(&words::guard_act(act));
             }
@@ -209,7 +215,7 @@ impl Daemon {
         journal.commit()?;
         let now = Now { wall, monotonic_us: clock.monotonic_us(clock.now()), boot: head.boot.as_deref() };
         let locked = locked(&journal.reader()?.locked(now, self.simulated)?, &loaded.plan);
-        if latched {
+        if latched.is_some() {
             say(
                 "STOP ALL was asked before. It stays until you reset it: R, when every unit has proven its stop.",
             );
@@ -505,18 +511,29 @@ async fn panic_when_asked() -> std::convert::Infallible {
     std::future::pending().await
 }
 
+/// Returns how often a session has taken a STOP ALL from the control socket.
+fn stops_taken(journal: &Journal, session: &SessionId) -> Result<usize, RecordError> {
+    let by = control_socket();
+    let own = (&by).into();
+    let entries = journal.reader()?.entries(session)?;
+    // What cannot be read has latched nothing.
+    let bodies = entries.iter().filter_map(|entry| entry.read().ok());
+    Ok(bodies.filter(|body| matches!(body, Body::StopAll { by, .. } if *by == own)).count())
+}
+
+/// Returns the guard's journal; none when it cannot be read.
+fn guard_lines(data: &Path) -> Vec<Line> {
+    guard::journal::read(data).unwrap_or_else(|error| {
+        say(&format!("The guard's journal cannot be read: {error}. What it proves is not used."));
+        Vec::new()
+    })
+}
+
 /// Returns what the guard's journal says of sessions that it took over, newest lines first to be read.
-fn guard_acts(data: &Path) -> Vec<GuardAct> {
-    let lines = match guard::journal::read(data) {
-        Ok(lines) => lines,
-        Err(error) => {
-            say(&format!("The guard's journal cannot be read: {error}. What it proves is not used."));
-            return Vec::new();
-        }
-    };
+fn guard_acts(lines: &[Line]) -> Vec<GuardAct> {
     let sessions: BTreeSet<&str> = lines.iter().map(|line| line.session.as_str()).collect();
     let act = |session: &&str| {
-        let TakeOver { why, said, at_us, units } = guard::journal::take_over(&lines, session)?;
+        let TakeOver { why, said, at_us, units } = guard::journal::take_over(lines, session)?;
         let unit = |unit: Stopped| GuardUnit {
             unit: unit.unit,
             first_stop_us: unit.first_stop_us,

@@ -134,7 +134,11 @@ impl Watch {
                 let (least, most) = FREEZE_BOUNDS;
                 self.freeze = Duration::from_millis(*freeze_ms).clamp(least, most);
             }
-            Said::Leaving => self.leaving = Some(now),
+            Said::Leaving => {
+                self.leaving = Some(now);
+                // From here it orders zero by itself and latches nothing any more.
+                self.stop_asked = None;
+            }
             Said::Port { .. } | Said::Beat | Said::Sealed { .. } => {}
             Said::Hold { device, .. } => {
                 self.units.entry(*device).or_insert(State::Held);
@@ -166,11 +170,21 @@ impl Watch {
         }
     }
 
-    /// STOP ALL was passed on to the daemon.
+    /// STOP ALL was passed on to the daemon. One that ends by itself owes no answer to it.
     pub fn stop_asked(&mut self, now: Mono) {
-        if self.stop_asked.is_none() && !self.units.is_empty() {
+        if self.stop_asked.is_none() && self.leaving.is_none() && !self.units.is_empty() {
             self.stop_asked = Some((now, self.units.keys().copied().collect()));
         }
+    }
+
+    /// Returns whether STOP ALL was passed on and is not yet ordered on every unit.
+    pub const fn is_stop_owed(&self) -> bool {
+        self.stop_asked.is_some()
+    }
+
+    /// Returns whether the daemon has said that it ends.
+    pub const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
     }
 
     /// A signal that ends the session was passed on to the daemon; the first counts.
@@ -230,7 +244,8 @@ impl Watch {
         self.mercy.filter(|(at, _)| *at == due).map(|(_, until)| until)
     }
 
-    /// Returns what lapses first.
+    /// Returns when the first of all lapses. While a person's stop is owed, that is the reason whatever else is due
+    /// first: it reaches every unit.
     fn due(&self) -> Option<(Mono, Why)> {
         let live = !self.to_prove().is_empty();
         let silent_from = match self.leaving {
@@ -246,7 +261,9 @@ impl Watch {
             self.stop_asked.as_ref().map(|(at, _)| (at.saturating_add(STOP_WITHIN), Why::StopUnanswered));
         let signal = self.signalled.filter(|_| live);
         let signal = signal.map(|at| (at.saturating_add(SIGNAL_WITHIN), Why::SignalUnanswered));
-        [silent, stop, signal].into_iter().flatten().chain(leases).min_by_key(|(at, _)| *at)
+        let (at, why) =
+            [silent, stop, signal].into_iter().flatten().chain(leases).min_by_key(|(at, _)| *at)?;
+        Some((at, if self.is_stop_owed() { Why::StopUnanswered } else { why }))
     }
 }
 
@@ -414,6 +431,36 @@ mod tests {
         bench.hear(Said::Released { device: 0, proven: true });
         bench.hear(Said::Released { device: 1, proven: true });
         assert_eq!(bench.pass(ms(100_000)), None);
+    }
+
+    /// SR-02: a daemon that was frozen already when STOP ALL was passed on has not answered it, whatever lapses first.
+    #[test]
+    fn sr_02_a_stop_that_was_passed_on_to_a_frozen_daemon_is_not_forgotten() {
+        for late in [0, 100, 200, 300, 390] {
+            let mut bench = Bench::new();
+            bench.hear(Said::Armed { device: 1 });
+            assert_eq!(bench.pass(ms(late)), None);
+            let now = bench.now;
+            bench.watch.stop_asked(now);
+            let (after, why) = bench.pass(ms(1000)).unwrap();
+            assert_eq!(why, Why::StopUnanswered, "asked {late} ms after it was last heard");
+            assert!(after <= ms(250), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_ends_in_good_order_owes_no_answer_to_stop_all() {
+        for before in [true, false] {
+            let mut bench = Bench::new();
+            let now = bench.now;
+            if before {
+                bench.watch.stop_asked(now);
+            }
+            bench.hear(Said::Leaving);
+            bench.watch.stop_asked(now);
+            assert_eq!(bench.pass(ms(100_000)), None, "asked before it said so: {before}");
+            assert!(!bench.watch.is_stop_owed());
+        }
     }
 
     #[test]

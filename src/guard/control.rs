@@ -32,6 +32,9 @@ const HEARD_MAX: usize = 16;
 /// A stop that is not proven by then is answered so. Longer than the second that a proof may take.
 const PROOF_WITHIN: Duration = Duration::from_millis(1500);
 
+/// The last answers are given so long to be taken.
+const LAST_WITHIN: Duration = Duration::from_millis(250);
+
 /// Where the socket is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -167,9 +170,15 @@ impl Control {
         }));
     }
 
-    /// Keeps somebody until the stops of these units are proven.
-    pub(super) fn wait(&mut self, stream: UnixStream, since: Mono, left: BTreeSet<u8>) {
-        self.waiting.push(Waiting { stream, since, left, text: String::new(), unproven: false });
+    /// Keeps somebody until the stops of these units are proven; `text` comes before what is said of them.
+    pub(super) fn wait(&mut self, stream: UnixStream, since: Mono, left: BTreeSet<u8>, text: String) {
+        self.waiting.push(Waiting { stream, since, left, text, unproven: false });
+    }
+
+    /// Lets the last answers be taken.
+    pub(super) async fn finish(&mut self) {
+        let taken = async { while self.talks.next().await.is_some() {} };
+        timeout(LAST_WITHIN, taken).await.unwrap_or_default();
     }
 
     /// Returns whether somebody waits for proof.
@@ -285,7 +294,7 @@ mod tests {
         let answering = async {
             let Asked::Stop(stream) = control.next().await else { panic!("a stop") };
             let at = Mono::from_millis;
-            control.wait(stream, at(100), BTreeSet::from([0, 1]));
+            control.wait(stream, at(100), BTreeSet::from([0, 1]), "Unit 2: at rest.\n".to_owned());
             let words = |device: u8| (format!("Unit {device}"), "Lift it off.".to_owned());
             control.settle(at(130), |device| (device == 1).then(|| at(123)), words);
             control.settle(at(900), |_| Some(at(99)), words);
@@ -300,7 +309,7 @@ mod tests {
         };
         assert_eq!(
             text,
-            "Unit 1: stopped, proven after 23 ms.\nUnit 0: THE STOP IS NOT PROVEN. Lift it off.\nend 1\n"
+            "Unit 2: at rest.\nUnit 1: stopped, proven after 23 ms.\nUnit 0: THE STOP IS NOT PROVEN. Lift it off.\nend 1\n"
         );
     }
 

@@ -46,6 +46,8 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum What {
+    /// Somebody asked for STOP ALL at the control socket.
+    StopAsked,
     /// The daemon was killed, or found dead, and its units are stopped from here.
     TookOver {
         /// Why, as a code.
@@ -200,11 +202,18 @@ pub fn take_over(lines: &[Line], session: &str) -> Option<TakeOver> {
     found
 }
 
+/// Returns how often STOP ALL was asked at the control socket in a session.
+pub fn stops_asked(lines: &[Line], session: &str) -> usize {
+    let own = lines.iter().filter(|line| line.session == session && line.v == 1);
+    own.filter(|line| line.what == What::StopAsked).count()
+}
+
 /// Returns the newest hash of the record that the guard was handed.
 pub fn anchor(lines: &[Line]) -> Option<&str> {
     lines.iter().rev().find_map(|line| match &line.what {
         What::Anchor { hash } => Some(hash.as_str()),
-        What::TookOver { .. }
+        What::StopAsked
+        | What::TookOver { .. }
         | What::FirstStop { .. }
         | What::Confirmed { .. }
         | What::Unconfirmed { .. }
@@ -218,7 +227,7 @@ impl TakeOver {
             What::FirstStop { unit } => (unit, Some(line.mono_us), None),
             What::Confirmed { unit } => (unit, None, Some(line.mono_us)),
             What::Unconfirmed { unit } | What::GivenUp { unit } => (unit, None, None),
-            What::TookOver { .. } | What::Anchor { .. } => return,
+            What::StopAsked | What::TookOver { .. } | What::Anchor { .. } => return,
         };
         let at = self.units.iter().position(|known| known.unit == *unit);
         match at.and_then(|at| self.units.get_mut(at)) {
@@ -257,6 +266,9 @@ mod tests {
             journal.note(Mono::from_millis(at), what).unwrap();
         }
         journal.sync().unwrap();
+        for _ in 0..2 {
+            journal.note(Mono::from_millis(7), What::StopAsked).unwrap();
+        }
         drop(journal);
         let mut file = OpenOptions::new().append(true).open(data.join(FILE)).unwrap();
         file.write_all(b"{\"v\":1,\"boot\":\"cut").unwrap();
@@ -264,7 +276,8 @@ mod tests {
         journal.about("two");
         journal.note(Mono::from_millis(9), What::Anchor { hash: "def".to_owned() }).unwrap();
         let lines = read(&data).unwrap();
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.len(), 9);
+        assert_eq!((stops_asked(&lines, "one"), stops_asked(&lines, "two")), (2, 0));
         assert_eq!(anchor(&lines), Some("def"));
         assert_eq!(take_over(&lines, "two"), None);
         let act = take_over(&lines, "one").unwrap();

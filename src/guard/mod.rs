@@ -42,6 +42,7 @@ use futures_util::stream::FuturesUnordered;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -77,6 +78,13 @@ const TICK: Duration = Duration::from_millis(20);
 /// This many deaths within [`DEATHS_WITHIN`], and the daemon stays down.
 const DEATHS_MAX: usize = 3;
 const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Answers to STOP ALL where no unit is in use.
+const NOTHING_IN_USE: &str = "No unit is in use here: nothing had to be stopped.\n";
+const BEGINS_STOPPED: &str =
+    "No unit is in use yet. The session that starts now begins stopped; R resets it.\n";
+const BEGINS_AGAIN_STOPPED: &str =
+    "No unit is in use. When a session starts again here, it begins stopped; R resets it.\n";
 
 /// What to start. Both children are this very program.
 #[derive(Clone, Debug)]
@@ -191,8 +199,11 @@ async fn supervise(launch: &Launch, terminal: Option<&Terminal>) -> Result<Ended
         units: BTreeMap::new(),
         proven: BTreeMap::new(),
         asked_to_end: 0,
+        in_session: false,
+        stop_owed: false,
     };
     let ended = guard.lives(terminal).await;
+    guard.control.finish().await;
     guard.simulators.end().await;
     ended
 }
@@ -216,6 +227,10 @@ struct Guard<'a> {
     proven: BTreeMap<u8, Mono>,
     /// How often a person has asked for the end.
     asked_to_end: u32,
+    /// The daemon has named its session: what is noted now is about it.
+    in_session: bool,
+    /// STOP ALL was asked before there was a session that could latch it: the next one is told.
+    stop_owed: bool,
 }
 
 /// One unit as the daemon handed it over.
@@ -320,6 +335,7 @@ impl Guard<'_> {
         self.watch = Watch::new(self.clock.now());
         self.units.clear();
         self.proven.clear();
+        self.in_session = false;
         let mut looks: FuturesUnordered<Look> = FuturesUnordered::new();
         let why = loop {
             match self.wake(&mut life, &mut looks).await {
@@ -330,6 +346,7 @@ impl Guard<'_> {
                 }
                 Wake::Over(status) => {
                     self.last_words(&life, &looks);
+                    self.settle();
                     let ended = ended(status.map_err(failed)?);
                     break match ended {
                         Err(how) => Why::Died(how),
@@ -347,7 +364,7 @@ impl Guard<'_> {
                     self.watch.signalled(self.clock.now());
                     life.end_by.get_or_insert(self.clock.now().saturating_add(END_WITHIN));
                 }
-                Wake::Asked(asked) => self.asked(asked, Some(&life)),
+                Wake::Asked(asked) => self.asked(asked, &life),
                 Wake::SimulatorsGone => say("The simulators have ended: the simulated units are gone."),
                 Wake::Due => {
                     let now = self.clock.now();
@@ -359,15 +376,17 @@ impl Guard<'_> {
                     }
                 }
             }
-            let (proven, units) = (&self.proven, &self.units);
-            self.control.settle(
-                self.clock.now(),
-                |device| proven.get(&device).copied(),
-                |device| words(units, device),
-            );
+            self.settle();
         };
         self.take_over(&why, &mut life).await;
         Ok((Ended::Died, Some(why)))
+    }
+
+    /// Tells those who wait for proof what is proven by now.
+    fn settle(&mut self) {
+        let (proven, units) = (&self.proven, &self.units);
+        let now = self.clock.now();
+        self.control.settle(now, |device| proven.get(&device).copied(), |device| words(units, device));
     }
 
     async fn wake(&mut self, life: &mut Life, looks: &mut FuturesUnordered<Look>) -> Wake {
@@ -443,6 +462,10 @@ impl Guard<'_> {
                 if let Some(journal) = &mut self.journal {
                     journal.about(&id);
                 }
+                self.in_session = true;
+                if std::mem::take(&mut self.stop_owed) {
+                    self.pass_on_stop(life);
+                }
             }
             Said::Port { device, path } => {
                 if let Err(error) = self.open(&path) {
@@ -479,12 +502,11 @@ impl Guard<'_> {
                     say(&format!("The guard's journal cannot be written: {error}."));
                 }
             }
-            Said::Armed { .. }
-            | Said::Lease { .. }
-            | Said::Stopping { .. }
-            | Said::Released { proven: false, .. }
-            | Said::Beat
-            | Said::Leaving => {}
+            Said::Armed { device } | Said::Stopping { device } => {
+                // What it proved before says nothing of what comes.
+                self.proven.remove(&device);
+            }
+            Said::Lease { .. } | Said::Released { proven: false, .. } | Said::Beat | Said::Leaving => {}
         }
     }
 
@@ -511,36 +533,63 @@ impl Guard<'_> {
         answer(life, &Answer::Holds { device, why_not });
     }
 
-    /// Somebody asks at the control socket, while a daemon lives or (`None`) while its units are stopped from here.
-    fn asked(&mut self, asked: Asked, life: Option<&Life>) {
+    /// Passes STOP ALL on to the daemon, which latches it, and notes it: one that dies first leaves it to the next.
+    fn pass_on_stop(&mut self, life: &Life) {
+        let now = self.clock.now();
+        answer(life, &Answer::StopAll);
+        self.watch.stop_asked(now);
+        if let Some(journal) = &mut self.journal {
+            scene::note(journal, now, What::StopAsked);
+        }
+    }
+
+    /// Somebody asks at the control socket while a daemon lives.
+    fn asked(&mut self, asked: Asked, life: &Life) {
         let now = self.clock.now();
         match asked {
             Asked::Status(stream) => {
-                let text = self.status(now, life.is_some());
+                let text = self.status(now);
                 self.control.answer(stream, text, 0);
             }
             Asked::Stop(stream) => {
-                if let Some(life) = life {
-                    answer(life, &Answer::StopAll);
-                    self.watch.stop_asked(now);
-                }
-                if self.units.is_empty() {
-                    let text = "No unit is in use here: nothing had to be stopped.\n".to_owned();
-                    self.control.answer(stream, text, 0);
+                if self.in_session {
+                    self.pass_on_stop(life);
                 } else {
-                    self.control.wait(stream, now, self.units.keys().copied().collect());
+                    self.stop_owed = true;
                 }
+                let ends = self.watch.is_leaving() || life.hung_up || life.end_by.is_some();
+                if self.units.is_empty() {
+                    let text = if ends { NOTHING_IN_USE } else { BEGINS_STOPPED };
+                    self.control.answer(stream, text.to_owned(), 0);
+                    return;
+                }
+                // A daemon that has said that it ends orders nothing any more: what was at rest stays so.
+                let at_rest = |device: &u8| {
+                    self.watch.is_leaving() && self.watch.units().get(device) == Some(&State::Held)
+                };
+                let (rest, left): (Vec<u8>, Vec<u8>) = self.units.keys().partition(|device| at_rest(device));
+                let rest = rest.into_iter().map(|device| words(&self.units, device).0);
+                self.tell_stopped(stream, now, left, rest.collect());
             }
         }
     }
 
-    fn status(&self, now: Mono, alive: bool) -> String {
-        let silent = self.watch.silent(now).as_millis();
-        let mut text = if alive {
-            format!("The part that drives the units runs; last heard {silent} ms ago.\n")
+    /// Says which units were at rest already, and keeps the asker until the stops of the others are proven.
+    fn tell_stopped(&mut self, stream: UnixStream, since: Mono, left: Vec<u8>, rest: Vec<String>) {
+        let mut text = String::new();
+        for label in rest {
+            text += &format!("{label}: at rest already; its zero was proven before.\n");
+        }
+        if left.is_empty() {
+            self.control.answer(stream, text, 0);
         } else {
-            "The part that drives the units is down; the guard process stops its units.\n".to_owned()
-        };
+            self.control.wait(stream, since, left.into_iter().collect(), text);
+        }
+    }
+
+    fn status(&self, now: Mono) -> String {
+        let silent = self.watch.silent(now).as_millis();
+        let mut text = format!("The part that drives the units runs; last heard {silent} ms ago.\n");
         for (device, state) in self.watch.units() {
             let (label, _) = words(&self.units, *device);
             let state = match state {
@@ -573,7 +622,7 @@ impl Guard<'_> {
         }
         let (gone, reaped) = watch::channel(*why == Why::Left);
         // A stop that a person asked for reaches every unit, armed or not.
-        let devices = if *why == Why::StopUnanswered {
+        let devices = if *why == Why::StopUnanswered || self.watch.is_stop_owed() {
             self.units.keys().copied().collect()
         } else {
             self.watch.to_stop()
@@ -640,7 +689,7 @@ impl Guard<'_> {
                     }
                     say("Still stopping. Once more, and the attempts end although nothing is proven.");
                 }
-                asked = self.control.next() => self.asked_meanwhile(asked, units, scene, began),
+                asked = self.control.next() => self.asked_meanwhile(asked, units, (scene, why), began),
                 () = sleep_until(tick) => {}
             }
             // Words and disks come after the first stop of every unit.
@@ -650,7 +699,9 @@ impl Guard<'_> {
             }
             scene.tick();
             let now = self.clock.now();
-            self.control.settle(now, |device| scene.proven(device), |device| words(units, device));
+            let before = &self.proven;
+            let proven = |device| scene.proven(device).or_else(|| before.get(&device).copied());
+            self.control.settle(now, proven, |device| words(units, device));
             let owed = owing.iter().any(|device| scene.proven(*device).is_none());
             let settled = stops.is_empty() || (!owed && now.since(began) >= STATED_WITHIN);
             if (settled && *gone.borrow()) || give_up.is_some_and(|at| now >= at) {
@@ -663,12 +714,30 @@ impl Guard<'_> {
         ports
     }
 
-    fn asked_meanwhile(&mut self, asked: Asked, units: &BTreeMap<u8, Unit>, scene: &Scene, began: Mono) {
+    /// Somebody asks at the control socket while the units are stopped from here.
+    fn asked_meanwhile(
+        &mut self,
+        asked: Asked,
+        units: &BTreeMap<u8, Unit>,
+        (scene, why): (&Scene, &Why),
+        began: Mono,
+    ) {
         match asked {
-            Asked::Stop(stream) if !units.is_empty() => {
-                self.control.wait(stream, began, units.keys().copied().collect());
+            Asked::Stop(stream) => {
+                // The next daemon latches it: by the journal, or it is told when it has a session.
+                if self.in_session {
+                    scene.stop_asked();
+                } else {
+                    self.stop_owed = true;
+                }
+                let rest: Vec<String> = self.units.values().map(|unit| unit.label.clone()).collect();
+                if units.is_empty() && rest.is_empty() {
+                    let text = if *why == Why::Left { NOTHING_IN_USE } else { BEGINS_AGAIN_STOPPED };
+                    self.control.answer(stream, text.to_owned(), 0);
+                } else {
+                    self.tell_stopped(stream, began, units.keys().copied().collect(), rest);
+                }
             }
-            Asked::Stop(_) => self.asked(asked, None),
             Asked::Status(stream) => {
                 let mut text =
                     "The part that drives the units is down; the guard process stops them.\n".to_owned();

@@ -59,6 +59,11 @@ impl Scene {
         self.reaped.clone()
     }
 
+    /// Somebody asks for STOP ALL meanwhile.
+    pub(super) fn stop_asked(&self) {
+        note(&mut self.told.borrow_mut().journal, self.clock.now(), What::StopAsked);
+    }
+
     /// A stop was written to a unit.
     pub(super) fn stop_written(&self, device: u8) {
         let now = self.clock.now();
@@ -122,7 +127,7 @@ impl Scene {
     }
 }
 
-fn note(journal: &mut Journal, at: Mono, what: What) {
+pub(super) fn note(journal: &mut Journal, at: Mono, what: What) {
     if let Err(error) = journal.note(at, what) {
         super::say(&format!("The guard's journal cannot be written: {error}."));
     }

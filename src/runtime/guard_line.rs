@@ -93,6 +93,11 @@ struct Process {
     present: Arc<watch::Sender<bool>>,
 }
 
+/// Returns who asks at the control socket: it asks nobody's name.
+pub fn control_socket() -> Actor {
+    Actor { person: "anyone".to_owned(), screen: "control socket".to_owned() }
+}
+
 impl Guarding {
     /// A guard in this process that can reach every unit while it is present.
     pub fn trusted(present: watch::Receiver<bool>) -> Self {
@@ -259,8 +264,7 @@ impl Listener {
                     }
                 }
                 Ok(Some(Answer::StopAll)) => {
-                    let by = Actor { person: "anyone".to_owned(), screen: "control socket".to_owned() };
-                    lanes.post_session(by, StopReason::EmergencyStop);
+                    lanes.post_session(control_socket(), StopReason::EmergencyStop);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) => return Err(error),

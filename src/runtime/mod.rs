@@ -155,8 +155,8 @@ pub struct Parts {
     pub voice: Voice,
     /// Units that an earlier session locked, why and for how long yet.
     pub locked: Vec<(DeviceId, Cause, Duration)>,
-    /// STOP ALL was asked before the daemon was started anew: a person resets it.
-    pub latched: bool,
+    /// STOP ALL was asked before the daemon was started anew; by whom. A person resets it.
+    pub latched: Option<Actor>,
 }
 
 enum TaskEnd {

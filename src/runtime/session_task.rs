@@ -72,8 +72,8 @@ pub(crate) struct Ends {
     pub(crate) clock_sane: bool,
     /// Units that an earlier session locked.
     pub(crate) locked: Vec<(DeviceId, Cause, Duration)>,
-    /// STOP ALL outlives the daemon that it was asked of.
-    pub(crate) latched: bool,
+    /// STOP ALL outlives the daemon that it was asked of; who asked.
+    pub(crate) latched: Option<Actor>,
 }
 
 /// The task.
@@ -126,7 +126,11 @@ enum Wake {
 
 impl SessionTask {
     pub(crate) fn new(governor: Governor, shell: Shell, ends: Ends) -> Self {
-        let stop = shell.lanes.subscribe_session();
+        let mut stop = shell.lanes.subscribe_session();
+        // The guard may have passed one on before there was a session to take it.
+        if stop.borrow().count > 0 {
+            stop.mark_changed();
+        }
         let (publish_at, asleep) = (shell.clock.now(), shell.clock.suspended());
         Self { governor, shell, ends, stop, publish_at, asleep, closing: None }
     }
@@ -142,8 +146,8 @@ impl SessionTask {
         }
         // The head of the session is on the disk: the record takes entries.
         self.advance(Input::Record(RecordHealth::Healthy));
-        if self.ends.latched {
-            self.advance(Input::Stop { by: Actor::itself(), reason: StopReason::EmergencyStop });
+        if let Some(by) = self.ends.latched.take() {
+            self.advance(Input::Stop { by, reason: StopReason::EmergencyStop });
         }
         loop {
             self.publish();

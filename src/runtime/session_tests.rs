@@ -100,6 +100,16 @@ fn bench(units: usize, answers: bool, defect: bool) -> Bench {
 }
 
 fn begun(units: usize, (answers, defect): (bool, bool), latched: bool) -> Bench {
+    begun_after(units, (answers, defect), latched, |_| {})
+}
+
+/// `before`: what happens before there is a session task.
+fn begun_after(
+    units: usize,
+    (answers, defect): (bool, bool),
+    latched: bool,
+    before: impl FnOnce(&crate::runtime::handle::Lanes),
+) -> Bench {
     let clock = Clock::start();
     let devices = (0..units).map(|unit| PlannedDevice {
         label: format!("unit {unit}"),
@@ -138,8 +148,9 @@ fn begun(units: usize, (answers, defect): (bool, bool), latched: bool) -> Bench 
         clock_sane: true,
         voice: crate::runtime::sounder::Voice::log(),
         locked: Vec::new(),
-        latched,
+        latched: latched.then(Actor::itself),
     };
+    before(&builder.lanes);
     let (session, supervisor) = builder.start(parts).unwrap();
     Bench { clock, session, supervisor, wires, record, guard, way, _replies: replies }
 }
@@ -337,6 +348,19 @@ async fn sr_02_a_session_that_begins_latched_starts_nothing_until_a_person_reset
     assert!(matches!(reset, Verdict::Granted { .. }), "{reset:?}");
     pass(150).await;
     assert_eq!(shown.borrow().latched, None);
+}
+
+/// SR-02: STOP ALL that came in before there was a session task latches the session.
+#[tokio::test(start_paused = true)]
+async fn sr_02_a_stop_that_comes_in_before_the_session_is_ready_latches_it() {
+    let by = crate::runtime::guard_line::control_socket();
+    let asked = by.clone();
+    let bench = begun_after(2, (true, false), false, |lanes| {
+        lanes.post_session(asked, StopReason::EmergencyStop);
+    });
+    pass(300).await;
+    assert!(bench.session.snapshots().borrow().latched.is_some());
+    assert_eq!(stopped_by(&bench.record), [by]);
 }
 
 #[tokio::test(start_paused = true)]
