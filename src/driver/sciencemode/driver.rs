@@ -49,6 +49,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 const PREPARE_WITHIN: Duration = Duration::from_secs(3);
 /// From a write refused because another was pending to the next.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// An answer to a request that a stop has cut off may come for this long; it is dropped.
+const CUT_OFF: Duration = Duration::from_millis(300);
+/// So many requests that a stop has cut off are remembered.
+const CUT_OFF_MAX: usize = 16;
 /// Packet number of the stop script; the driver uses those below it.
 const SCRIPT_NUMBER: u8 = frame::NUMBER_MAX;
 
@@ -150,6 +154,8 @@ pub struct ScienceMode {
     known: Known,
     unusable: bool,
     pending: Option<Pending>,
+    /// Requests that a stop has cut off, and until when an answer to each may come.
+    cut_off: Vec<(Pending, Mono)>,
     status_due: Mono,
     hold_until: Mono,
 }
@@ -175,6 +181,7 @@ impl ScienceMode {
             known: Known::default(),
             unusable: false,
             pending: None,
+            cut_off: Vec::new(),
             status_due: Mono::ORIGIN,
             hold_until: Mono::ORIGIN,
         }
@@ -203,6 +210,7 @@ impl ScienceMode {
         self.forget_wanted(EpochEnd::Disconnected, out);
         self.up = false;
         self.pending = None;
+        self.cut_off.clear();
         self.splitter.reset();
     }
 
@@ -342,15 +350,25 @@ impl ScienceMode {
         let Some(running) = self.running.take() else {
             return;
         };
-        if let Some(Pending { ask: Ask::Update(update), .. }) = self.pending.take() {
-            for (_, id) in update.ids {
-                report(out, Report::Unacknowledged { id });
+        if let Some(Pending { ask: Ask::Update(update), .. }) = &self.pending {
+            for (_, id) in &update.ids {
+                report(out, Report::Unacknowledged { id: *id });
             }
         }
+        self.cut_off();
         for id in running.outputs.iter().flat_map(|output| &output.ids) {
             report(out, Report::Refused { id: *id, why: "the epoch ended before it was sent" });
         }
         report(out, Report::EpochEnded { epoch: running.epoch, cause });
+    }
+
+    /// Waits for the outstanding answer no more; one that comes late is nothing new.
+    fn cut_off(&mut self) {
+        let now = self.now;
+        self.cut_off.retain(|(_, until)| now < *until);
+        if let Some(pending) = self.pending.take().filter(|_| self.cut_off.len() < CUT_OFF_MAX) {
+            self.cut_off.push((pending, now.saturating_add(CUT_OFF)));
+        }
     }
 
     /// Ends the epoch and stops the unit.
@@ -572,6 +590,7 @@ impl ScienceMode {
                 (self.now, until.unwrap_or(self.now)),
             ),
         };
+        self.cut_off();
         self.pending = Some(Pending { number, packet, command: message.command(), at: self.now, ask });
         out.push(DriverOutput::Send(sent));
     }
@@ -580,7 +599,7 @@ impl ScienceMode {
 
     fn begin_stop(&mut self, generation: Generation, out: &mut Vec<DriverOutput>) {
         self.generation = self.generation.max(generation);
-        self.pending = None;
+        self.cut_off();
         // A stop that was asked while the link was down is as old as it is; a newer one is young, but has the tries of
         // the one that it takes over.
         let known = self.stop.as_ref().filter(|stop| stop.generation == self.generation);
@@ -675,11 +694,17 @@ impl ScienceMode {
             return;
         }
         let unknown = matches!(message, Message::UnknownCommand { .. });
-        let matching = |pending: &mut Pending| {
+        let matching = |pending: &Pending| {
             pending.number == frame.number && (unknown || frame.command == pending.command.saturating_add(1))
         };
-        match self.pending.take_if(matching) {
-            Some(pending) => self.answered(pending, &message, result, out),
+        if let Some(pending) = self.pending.take_if(|pending| matching(pending)) {
+            self.answered(pending, &message, result, out);
+            return;
+        }
+        let now = self.now;
+        let late = self.cut_off.iter().position(|(pending, until)| now < *until && matching(pending));
+        match late {
+            Some(late) => drop(self.cut_off.swap_remove(late)),
             None => report(out, Report::Unintelligible { why: "an answer to nothing that was asked" }),
         }
     }

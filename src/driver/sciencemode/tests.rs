@@ -71,6 +71,34 @@ fn pulses(milliamps: u32) -> Setpoint {
     }
 }
 
+/// Answers to what stops have cut off come late and are nothing new; one that comes twice is.
+#[test]
+fn late_answers_to_what_a_stop_has_cut_off_are_no_anomaly() {
+    let strange = |bench: &Bench| {
+        let of = |(_, report): &&(Mono, Report)| matches!(report, Report::Unintelligible { .. });
+        bench.reports.iter().filter(of).count()
+    };
+    let mut bench = Bench::ready(Dialect::Sm4, 7);
+    bench.renew(600);
+    assert!(matches!(bench.sent.last().unwrap().message, Message::MlGetCurrentData { .. }));
+    // The first by a signal, the second by who decides.
+    bench.stop(4);
+    bench.stop(5);
+    bench.run(500 * MS);
+    assert!(bench.progress(StopProgress::Confirmed, 5).is_some());
+    assert_eq!(strange(&bench), 0, "{:?}", bench.reports);
+    let mut bench = Bench::ready(Dialect::Sm4, 7);
+    bench.renew(600);
+    bench.stop(4);
+    while bench.to_host.is_empty() {
+        bench.run(MS / 10);
+    }
+    let (_, late) = bench.to_host.first_key_value().unwrap();
+    let twice = Received { endpoint: Endpoint::Serial, bytes: [late.clone(), late.clone()].concat() };
+    bench.drive(DriverInput::Received(&twice));
+    assert_eq!(strange(&bench), 1, "{:?}", bench.reports);
+}
+
 /// A frame that reached the wire.
 #[derive(Clone, Debug)]
 struct Sent {
