@@ -48,6 +48,9 @@ const SEAL_WITHIN: Duration = Duration::from_secs(5);
 /// The machine slept when boot time grew by more than this beside monotonic time.
 const SLEPT: Duration = Duration::from_secs(1);
 
+/// Why the units were stopped past the governor is waited for this long.
+const WHY_WITHIN: Duration = Duration::from_millis(50);
+
 /// Answers to requests that the governor keeps for later, at most.
 const PENDING_MAX: usize = 64;
 
@@ -162,6 +165,7 @@ impl SessionTask {
                 Wake::Guard => self.guard(),
                 Wake::Request(asked) => self.request(asked),
                 Wake::Device(input) => {
+                    self.hear_why().await;
                     self.shell.notice(&input);
                     self.advance(input);
                 }
@@ -172,6 +176,17 @@ impl SessionTask {
             }
         }
         self.seal().await
+    }
+
+    /// A signal, a panic or the guard's end stops the units first and says why a moment later. What a unit reports of
+    /// that stop is no news of the unit: it waits for the reason.
+    async fn hear_why(&mut self) {
+        if self.closing.is_none()
+            && self.shell.lanes.is_emergency()
+            && let Ok(Ok(())) = tokio::time::timeout(WHY_WITHIN, self.ends.close.changed()).await
+        {
+            self.close();
+        }
     }
 
     async fn wake(&mut self) -> Wake {

@@ -108,7 +108,7 @@ fn begun_after(
     units: usize,
     (answers, defect): (bool, bool),
     latched: bool,
-    before: impl FnOnce(&crate::runtime::handle::Lanes),
+    before: impl FnOnce(&Builder),
 ) -> Bench {
     let clock = Clock::start();
     let devices = (0..units).map(|unit| PlannedDevice {
@@ -150,7 +150,7 @@ fn begun_after(
         locked: Vec::new(),
         latched: latched.then(Actor::itself),
     };
-    before(&builder.lanes);
+    before(&builder);
     let (session, supervisor) = builder.start(parts).unwrap();
     Bench { clock, session, supervisor, wires, record, guard, way, _replies: replies }
 }
@@ -355,12 +355,35 @@ async fn sr_02_a_session_that_begins_latched_starts_nothing_until_a_person_reset
 async fn sr_02_a_stop_that_comes_in_before_the_session_is_ready_latches_it() {
     let by = crate::runtime::guard_line::control_socket();
     let asked = by.clone();
-    let bench = begun_after(2, (true, false), false, |lanes| {
-        lanes.post_session(asked, StopReason::EmergencyStop);
+    let bench = begun_after(2, (true, false), false, |builder| {
+        builder.lanes.post_session(asked, StopReason::EmergencyStop);
     });
     pass(300).await;
     assert!(bench.session.snapshots().borrow().latched.is_some());
     assert_eq!(stopped_by(&bench.record), [by]);
+}
+
+/// What the units report of a stop by a signal waits for the signal's own reason, and not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_stop_by_a_signal_is_on_record_before_what_units_report_of_it() {
+    for says_why in [true, false] {
+        let mut reports = None;
+        let bench = begun_after(1, (true, false), false, |builder| reports = Some(builder.inputs.0.clone()));
+        pass(50).await;
+        bench.session.lanes().emergency();
+        reports.take().unwrap().send(Input::Link { device: DeviceId(0), up: false }).await.unwrap();
+        pass(5).await;
+        let heard = |entry: &Entry| matches!(entry, Entry::Link { up: false, .. });
+        assert!(!bench.record.entries.lock().unwrap().iter().any(heard));
+        if says_why {
+            bench.session.close_by_itself(StopReason::DaemonRestart);
+        }
+        pass(60).await;
+        let entries = bench.record.entries.lock().unwrap().clone();
+        let stop = |entry: &Entry| matches!(entry, Entry::StopAll { reason: StopReason::DaemonRestart, .. });
+        let (stop, heard) = (entries.iter().position(stop), entries.iter().position(heard));
+        assert!(heard.is_some() && stop.is_some() == says_why && stop < heard, "{entries:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
