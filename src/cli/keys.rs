@@ -3,8 +3,10 @@
 //! STOP ALL is not a key like the others: the reading thread posts it itself, before anything else hears of it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use tokio::sync::mpsc;
 
@@ -72,6 +74,10 @@ impl Keyboard {
     /// No thread, or no second handle of the terminal.
     pub(crate) fn listen(&self, session: SessionHandle) -> io::Result<mpsc::Receiver<char>> {
         let mut tty = self.tty.try_clone()?;
+        // What was typed before there was a question answers none; a stop is a stop.
+        for key in typed_ahead(&mut tty)? {
+            post(&session, key);
+        }
         let (keys, pressed) = mpsc::channel(KEYS_MAX);
         runtime::on_thread("keys", move || {
             let mut byte = [0u8; 1];
@@ -84,11 +90,7 @@ impl Keyboard {
                 }
                 let [key] = byte;
                 let key = char::from(key);
-                match stop(key) {
-                    Some(StopReason::ClientRequest) => session.client_stop(),
-                    Some(reason) => session.stop_all(reason),
-                    None => {}
-                }
+                post(&session, key);
                 if let Err(mpsc::error::TrySendError::Closed(_)) = keys.try_send(key) {
                     return;
                 }
@@ -101,6 +103,31 @@ impl Keyboard {
 impl Drop for Keyboard {
     fn drop(&mut self) {
         tcsetattr(&self.tty, OptionalActions::Now, &self.before).unwrap_or_default();
+    }
+}
+
+/// Posts the stop of a key that is one.
+fn post(session: &SessionHandle, key: char) {
+    match stop(key) {
+        Some(StopReason::ClientRequest) => session.client_stop(),
+        Some(reason) => session.stop_all(reason),
+        None => {}
+    }
+}
+
+/// Takes every key that waits, without waiting for one. The terminal gives single keys.
+fn typed_ahead(tty: &mut (impl Read + AsFd)) -> io::Result<Vec<char>> {
+    let mut typed = Vec::new();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        let mut waits = [PollFd::new(&*tty, PollFlags::IN)];
+        let waiting =
+            poll(&mut waits, Some(&now))? > 0 && waits.iter().all(|it| it.revents() == PollFlags::IN);
+        let mut bytes = [0; 256];
+        match if waiting { tty.read(&mut bytes)? } else { 0 } {
+            0 => return Ok(typed),
+            count => typed.extend(bytes.iter().take(count).copied().map(char::from)),
+        }
     }
 }
 
@@ -326,6 +353,18 @@ mod tests {
         named.sort_unstable();
         assert!(crate::cli::words::HELP.contains(" - less ") && crate::cli::words::HELP.contains(" 0-9 "));
         assert_eq!(does.iter().collect::<String>(), named.iter().collect::<String>());
+    }
+
+    #[test]
+    fn what_was_typed_before_is_taken_whole_and_nothing_is_waited_for() {
+        use std::io::Write as _;
+        let (mut tty, mut person) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(typed_ahead(&mut tty).unwrap().is_empty());
+        person.write_all(format!("yyya\n+{}s", "+".repeat(600)).as_bytes()).unwrap();
+        let typed = typed_ahead(&mut tty).unwrap();
+        assert_eq!((typed.len(), typed.last()), (607, Some(&'s')));
+        assert_eq!(typed.into_iter().filter(|key| is_stop(*key)).collect::<String>(), "s");
+        assert!(typed_ahead(&mut tty).unwrap().is_empty());
     }
 
     #[test]
