@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use tokio::sync::watch;
@@ -295,7 +295,15 @@ impl Rounds<'_> {
     async fn run(&mut self) -> Result<(), Trouble> {
         let mut first = true;
         'round: loop {
-            self.counts = *self.reaped.borrow();
+            let counts = *self.reaped.borrow();
+            if counts
+                && !self.counts
+                && let Some(heard) = &mut self.heard
+            {
+                // What a daemon was still answered says nothing of this stop.
+                drop_waiting(heard);
+            }
+            self.counts = counts;
             let began = self.clock.now();
             for step in &self.script.steps {
                 self.write(step).await?;
@@ -473,6 +481,11 @@ fn send(held: &OwnedFd, bytes: &[u8]) -> Result<(), Trouble> {
     }
 }
 
+/// Takes what waits in a stream, and waits for nothing.
+fn drop_waiting(stream: &mut (impl Stream + Unpin)) {
+    while let Some(Some(_)) = stream.next().now_or_never() {}
+}
+
 async fn next(heard: &mut Option<MessageStream>) -> Option<zbus::Result<Message>> {
     match heard {
         Some(stream) => stream.next().await,
@@ -483,6 +496,18 @@ async fn next(heard: &mut Option<MessageStream>) -> Option<zbus::Result<Message>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_received_before_the_daemon_was_gone_is_dropped_and_nothing_after() {
+        let (unit, mut said) = tokio::sync::mpsc::channel(8);
+        let mut heard = futures_util::stream::poll_fn(|context| said.poll_recv(context));
+        for status in 0..3 {
+            unit.try_send(status).unwrap();
+        }
+        drop_waiting(&mut heard);
+        unit.try_send(7).unwrap();
+        assert_eq!(heard.next().now_or_never(), Some(Some(7)));
+    }
 
     #[test]
     fn errors_of_bluez_say_what_to_try_next() {
