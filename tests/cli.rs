@@ -158,6 +158,18 @@ fn a_bad_plan_is_said_before_any_simulator_is_started() {
 }
 
 #[test]
+fn a_bad_world_is_said_once_and_nothing_about_simulators() {
+    let room = Room::new(3);
+    let world = room.path("world.toml");
+    std::fs::write(&world, "schema = 1\n").unwrap();
+    let (plan, data) = (room.path("plan.toml"), room.path("data"));
+    let run = doseward(&["run", text(&plan), "--sim", text(&world), "--data", text(&data), "--unattended"]);
+    assert_eq!(run.status.code(), Some(3), "{}", said(&run));
+    assert!(said(&run).contains("world.toml"), "{}", said(&run));
+    assert!(!said(&run).contains("did not come up"), "{}", said(&run));
+}
+
+#[test]
 fn a_world_without_the_units_of_the_plan_begins_no_session() {
     let room = Room::new(3);
     let world = room.path("world.toml");
@@ -236,7 +248,7 @@ fn a_second_process_is_refused_naming_the_holder_and_a_signal_ends_the_first_in_
     first.signal("-TERM");
     let (code, note, said) = first.over();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("Ended by SIGTERM: every unit was told to stop first."), "{said}");
+    assert!(said.contains("Ended by the system (SIGTERM): every unit was told to stop first."), "{said}");
     assert!(said.contains("zero, confirmed in"), "{said}");
     assert!(said.contains("The record is sealed."), "{said}");
     assert!(note.contains("C-0001"), "{note}");
@@ -250,7 +262,7 @@ fn a_daemon_that_is_killed_is_said_plainly_and_the_next_run_completes_its_record
     signal(first.daemon(), "-KILL");
     let (code, _, said) = first.over();
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("has died (signal 9)"), "{said}");
+    assert!(said.contains("has stopped unexpectedly."), "{said}");
     assert!(said.contains("The guard process stops every unit in use. Look at the client."), "{said}");
     assert!(said.contains("Stimulator A: stopped by the guard process, proven after"), "{said}");
     assert!(said.contains("was not closed: it is completed now"), "{said}");
@@ -385,16 +397,25 @@ fn every_ending_signal_stops_the_units_at_once_and_seals_the_record() {
     let signals = ["INT", "TERM", "HUP", "QUIT", "TSTP"];
     let plans = [("plans/stimulator-first.toml", "Stimulator A"), ("plans/gun-first.toml", "Gun 1")];
     let cases: Vec<_> = signals.iter().flat_map(|signal| plans.map(|plan| (*signal, plan))).collect();
-    let wrong = in_parallel(&cases, cases.len(), |(name, (plan, unit))| {
+    // Ten sessions at once would leave acknowledgements too late on a busy machine.
+    let wrong = in_parallel(&cases, 3, |(name, (plan, unit))| {
         let room = Room::new(1);
         let (session, truth) = on_truth(plan, &room);
         let (code, said, after) =
             output_after(session, &truth, unit, |session| session.signal(&format!("-{name}")));
         println!("SIG{name}, {unit}: output ended {} ms after it", after.as_millis());
         let sealed = printed(&room.record(&["show"])).contains("sealed");
-        let words = said.contains(&format!("Ended by SIG{name}: every unit was told to stop first."));
+        let how = match *name {
+            "INT" => "by Ctrl-C",
+            "TERM" => "by the system (SIGTERM)",
+            "HUP" => "because the terminal was closed",
+            "QUIT" => "by Ctrl-\\",
+            _ => "by Ctrl-Z",
+        };
+        let words = said.contains(&format!("Ended {how}: every unit was told to stop first."));
+        let blamed = said.contains("reports a fault") || said.contains("has to start again from zero");
         let soon = after < Duration::from_millis(1500);
-        let well = code == Some(1) && sealed && words && soon;
+        let well = code == Some(1) && sealed && words && soon && !blamed;
         (!well).then(|| format!("SIG{name}, {unit}: {code:?}, sealed {sealed}, after {after:?}\n{said}"))
     });
     let wrong: Vec<String> = wrong.into_iter().flatten().collect();

@@ -74,7 +74,7 @@ fn killed(after: Duration) -> Kill {
     let (code, _, said) = session.over();
     let mut kill = Kill { after, recovered: Vec::new(), inside: Vec::new(), wrong: Vec::new() };
     kill.check(
-        code == Some(1) && said.contains("has died (signal 9)"),
+        code == Some(1) && said.contains("has stopped unexpectedly"),
         &format!("ended with {code:?}: {said}"),
     );
     let clock = Clock::start();

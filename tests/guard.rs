@@ -548,8 +548,9 @@ fn sr_02_a_stop_asked_while_a_daemon_starts_or_has_died_latches_the_next_session
         }
         let stopped = doseward(&["stop", "--data", text(&given)]);
         let told = printed(&stopped);
-        assert_eq!(stopped.status.code(), Some(0), "{told}");
-        assert_eq!(told.contains("begins stopped"), !dies, "{told}");
+        // A machine under load may have let it begin meanwhile, its units connected or not.
+        assert!(!dies || stopped.status.code() == Some(0), "{told}");
+        assert!(!dies || !told.contains("begins stopped"), "{told}");
         assert!(!told.contains("nothing had to be stopped"), "{told}");
         let (code, _, said) = session.over();
         assert_eq!(code, Some(1), "{said}");
@@ -603,6 +604,37 @@ fn sr_42_a_proof_from_before_a_unit_was_armed_does_not_stand_for_its_next_stop()
     assert!(!said.contains("starts again"), "{said}");
 }
 
+/// SR-42: units that nobody can reach any more: why it acts is said at once, and how a person ends the attempts; one
+/// Ctrl-C does.
+#[test]
+fn sr_42_who_must_stop_a_unit_by_hand_is_told_why_and_how_to_end() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, truth) = (room.path().join("data"), room.path().join("truth"));
+    let (plan, socket) = (data("plans/both-at-once.toml"), given.join("control.sock"));
+    std::fs::create_dir(&given).unwrap();
+    // A person is there for the guard, and nobody for the daemon: no test has a terminal.
+    let mut arguments = vec!["guard", "--data", text(&given), "--control", text(&socket), "--attended"];
+    let simulators =
+        ["sim", "--plan", text(&plan), "--truth", text(&truth)].map(|it| format!("--simulators={it}"));
+    let daemon = ["daemon", text(&plan), "--simulated", "--unattended", "--data", text(&given)];
+    let daemon = daemon.map(|it| format!("--daemon={it}"));
+    arguments.extend(simulators.iter().chain(&daemon).map(String::as_str));
+    let mut session = Running::start(&arguments);
+    session.hears("2 steps.");
+    both_on(&mut session, &truth).unwrap();
+    send(session.child("sim"), Signal::KILL);
+    send(session.daemon(), Signal::KILL);
+    session.hears("press Ctrl-C to end.");
+    session.signal("-INT");
+    let (code, _, said) = session.over();
+    assert_eq!(code, Some(1), "{said}");
+    let at = |words: &str| said.find(words).unwrap_or_else(|| panic!("`{words}` was not said:\n{said}"));
+    assert!(at("has stopped unexpectedly.") < at("THE STOP IS NOT PROVEN"), "{said}");
+    assert!(at("THE STOP IS NOT PROVEN") < at("press Ctrl-C to end."), "{said}");
+    assert!(said.contains("its stop was never proven"), "{said}");
+    assert!(!said.contains("Once more"), "{said}");
+}
+
 /// Three deaths within a minute: it stays down, says so, and nothing runs.
 #[test]
 fn after_three_deaths_within_a_minute_it_stays_down() {
@@ -622,7 +654,7 @@ fn after_three_deaths_within_a_minute_it_stays_down() {
     for death in 1..=3 {
         session.hears("2 steps.");
         send(session.daemon(), Signal::KILL);
-        session.hears("has died (signal 9)");
+        session.hears("has stopped unexpectedly.");
         if death < 3 {
             session.hears("doseward starts again, at zero.");
         }

@@ -72,10 +72,11 @@ impl At {
     /// Asks at every socket that is there.
     fn ask(&self, verb: &str, when_failed: Option<&str>) -> Outcome {
         let mut worst = None;
-        let mut why = Vec::new();
+        let (mut handed, mut why) = (Vec::new(), Vec::new());
         // A settings file that cannot be read keeps nobody from the socket beside the data.
         let settings = Library::open(self.config_dir.as_deref()).daemon();
         let (set, shared) = settings.map_or((None, None), |daemon| (daemon.data_dir, daemon.control_dir));
+        // Every one is asked before an answer is waited for: a slow one delays no other stop.
         for rehearsal in [false, true] {
             let data = match data_dir(self.data.clone(), set.clone(), rehearsal) {
                 Ok(data) => data,
@@ -86,15 +87,26 @@ impl At {
             };
             let shared = shared.as_deref().map(|dir| place(Some(dir), &data, rehearsal));
             for at in shared.into_iter().chain([place(None, &data, rehearsal)]) {
-                match asked(&at.path, verb) {
-                    Ok((text, code)) => {
-                        print(&text);
-                        worst = Some(code.max(worst.unwrap_or(0)));
+                match hand_over(&at.path, verb) {
+                    Ok(stream) => handed.push(stream),
+                    Err(error) if nobody_there(&error) => {}
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                        let what = if when_failed.is_some() { "stop units" } else { "ask" };
+                        why.push(format!(
+                            "This user may not {what} here (the clinic opens that with control_dir)."
+                        ));
                     }
-                    Err(error)
-                        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
                     Err(error) => why.push(format!("{}: {error}.", at.path.display())),
                 }
+            }
+        }
+        for stream in handed {
+            match answer(stream) {
+                Ok((text, code)) => {
+                    print(&text);
+                    worst = Some(code.max(worst.unwrap_or(0)));
+                }
+                Err(error) => why.push(unanswered(&error, when_failed.is_some())),
             }
         }
         let reached = worst.is_some();
@@ -112,25 +124,78 @@ impl At {
     }
 }
 
-/// Asks at one socket; returns what it says and its exit code.
-fn asked(path: &Path, verb: &str) -> std::io::Result<(String, u8)> {
+/// Asks at one socket.
+fn hand_over(path: &Path, verb: &str) -> std::io::Result<UnixStream> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
     stream.write_all(format!("{verb}\n").as_bytes())?;
+    Ok(stream)
+}
+
+/// Returns whether an error only says that nobody listens there, or ever could.
+fn nobody_there(error: &std::io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, InvalidInput, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | InvalidInput)
+}
+
+/// Returns what is answered and its exit code.
+fn answer(stream: UnixStream) -> std::io::Result<(String, u8)> {
     let mut text = String::new();
     for line in BufReader::new(stream).lines() {
-        let line = line.map_err(unanswered)?;
+        let line = line?;
         if let Some(code) = line.strip_prefix("end ") {
             return Ok((text, code.parse().unwrap_or(1)));
         }
         text += &line;
         text.push('\n');
     }
-    Err(unanswered("it hung up before it answered"))
+    Err(ErrorKind::UnexpectedEof.into())
 }
 
 /// The request was written: it may act yet.
-fn unanswered(why: impl std::fmt::Display) -> std::io::Error {
-    std::io::Error::other(format!("handed to the guard process, which has not said that it was done ({why})"))
+fn unanswered(error: &std::io::Error, is_stop: bool) -> String {
+    let late = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    let text = match (is_stop, late) {
+        (true, true) => "The stop was handed over, and nobody has answered for 5 s. Count on nothing.",
+        (true, false) => "The stop was handed over, and doseward ended before it answered. Count on nothing.",
+        (false, true) => "doseward does not answer. It may hang: see that the units stand still.",
+        (false, false) => "doseward ended before it answered.",
+    };
+    text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SR-02: of two that are asked, the one that says nothing delays the other by nothing.
+    #[test]
+    fn sr_02_every_socket_is_asked_before_an_answer_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let listen = |data: PathBuf| {
+            std::fs::create_dir_all(&data).unwrap();
+            std::os::unix::net::UnixListener::bind(data.join("control.sock")).unwrap()
+        };
+        let real = listen(dir.path().to_owned());
+        let rehearsal = listen(data_dir(Some(dir.path().to_owned()), true).unwrap());
+        let at = At { data: Some(dir.path().to_owned()), config_dir: None };
+        let asking = std::thread::spawn(move || at.ask("stop", Some(BY_HAND)));
+        // The first is not answered before the second has been asked.
+        let (first, _) = real.accept().unwrap();
+        let (mut second, _) = rehearsal.accept().unwrap();
+        let mut asked = String::new();
+        BufReader::new(second.try_clone().unwrap()).read_line(&mut asked).unwrap();
+        assert_eq!(asked, "stop\n");
+        second.write_all(b"Gun 1: stopped.\nend 0\n").unwrap();
+        drop(first);
+        assert_eq!(asking.join().unwrap(), Outcome::Failed, "the first gave no answer");
+    }
+
+    #[test]
+    fn what_is_not_answered_is_said_in_words() {
+        let late = std::io::Error::from(ErrorKind::WouldBlock);
+        assert!(unanswered(&late, true).contains("nobody has answered for 5 s. Count on nothing."));
+        assert!(unanswered(&late, false).contains("see that the units stand still"));
+    }
 }

@@ -463,7 +463,7 @@ fn conclude(plan: &Plan, operated: &Operated, signal: Option<&'static str>) -> O
         say(&text);
     };
     if let Some(signal) = signal {
-        fault(format!("Ended by {signal}: every unit was told to stop first."));
+        fault(format!("Ended {signal}: every unit was told to stop first."));
     }
     for what in &operated.ended.faults {
         fault(format!("{what}: every unit was told to stop. Look at the client."));

@@ -10,6 +10,9 @@ use crate::cli::{Outcome, chain, say};
 use crate::guard::control::Place;
 use crate::guard::{self, Ended, GuardError, Launch};
 
+/// The exit code of a process that was given a bad file.
+const BAD_FILE: u8 = 3;
+
 /// The parent of the simulators and of the part that drives the units; `run` becomes it.
 #[derive(Debug, Args)]
 pub(crate) struct Guard {
@@ -61,13 +64,16 @@ impl Guard {
 }
 
 fn failed(error: &GuardError) -> Outcome {
+    // The simulators have said themselves what is wrong with their files.
+    if let GuardError::Simulators { code: Some(BAD_FILE), .. } = error {
+        return Outcome::BadFile;
+    }
     let untouched = match error {
         GuardError::Journal { .. } | GuardError::Control(_) => " No device was touched.",
         GuardError::Simulators { .. } | GuardError::Start { .. } => "",
     };
     say(&format!("{}.{untouched}", chain(error)));
     match error {
-        // They have said themselves what is wrong with their files.
         GuardError::Simulators { code: Some(code), .. } => Outcome::Code((*code).max(1)),
         GuardError::Simulators { code: None, .. }
         | GuardError::Start { .. }

@@ -73,13 +73,30 @@ impl Why {
     pub fn words(&self) -> String {
         let part = "The part of doseward that drives the units";
         match self {
-            Self::Died(how) => format!("{part} has died ({how})."),
+            Self::Died(_) => format!("{part} has stopped unexpectedly."),
             Self::Silent => format!("{part} was frozen; it was ended."),
             Self::LeaseRanOut => format!("{part} let output run past its lease; it was ended."),
             Self::StopUnanswered => format!("{part} did not answer STOP ALL; it was ended."),
             Self::SignalUnanswered => format!("{part} did not stop its units in time; it was ended."),
             Self::Garbled => format!("{part} was not understood; it was ended."),
             Self::Left => format!("{part} has ended and a stop is not proven yet."),
+        }
+    }
+}
+
+impl Why {
+    /// Returns what happened, for the record: also by what it died.
+    pub fn on_record(&self) -> String {
+        match self {
+            Self::Died(how) => {
+                format!("The part of doseward that drives the units has stopped unexpectedly ({how}).")
+            }
+            Self::Silent
+            | Self::LeaseRanOut
+            | Self::StopUnanswered
+            | Self::SignalUnanswered
+            | Self::Garbled
+            | Self::Left => self.words(),
         }
     }
 }
@@ -338,7 +355,7 @@ mod tests {
     fn the_freeze_can_be_set_within_its_bounds() {
         for (set, due) in [(250, 250), (1000, 1000), (10, 250), (60_000, 1000)] {
             let mut bench = Bench::new();
-            bench.hear(Said::Session { id: "s".to_owned(), freeze_ms: set });
+            bench.hear(Said::Session { id: "s".to_owned(), freeze_ms: set, units: Vec::new() });
             bench.hear(Said::Armed { device: 0 });
             assert_eq!(bench.pass(ms(10_000)), Some((ms(due), Why::Silent)), "{set}");
         }

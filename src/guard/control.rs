@@ -32,6 +32,11 @@ const HEARD_MAX: usize = 16;
 /// A stop that is not proven by then is answered so. Longer than the second that a proof may take.
 const PROOF_WITHIN: Duration = Duration::from_millis(1500);
 
+/// Longest path of a socket, bytes (Linux `sun_path` without its end).
+const PATH_MAX: usize = 107;
+/// A data directory this short leaves room for a rehearsal's socket.
+const FOLDER_MAX: usize = 80;
+
 /// The last answers are given so long to be taken.
 const LAST_WITHIN: Duration = Duration::from_millis(250);
 
@@ -48,13 +53,19 @@ pub struct Place {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another doseward answers there.
-    #[error("another doseward (process {holder}) runs here and answers at {}", path.display())]
+    #[error(
+        "doseward runs in this folder already{}. End that session with q there. If it does not answer: see that every \
+         unit is off, then `kill -9 {}`",
+        if *holder > 0 { format!(" (process {holder})") } else { String::new() },
+        if *holder > 0 { holder.to_string() } else { "its number".to_owned() },
+    )]
     InUse {
-        /// Its control socket.
-        path: PathBuf,
         /// Its process; 0 when the system does not say.
         holder: i32,
     },
+    /// The system takes no such path for a socket.
+    #[error("The path of the folder is too long: choose one under {FOLDER_MAX} characters")]
+    TooLong,
     /// Something else has that name.
     #[error("{} is not a socket; remove it", .0.display())]
     NotASocket(PathBuf),
@@ -105,6 +116,9 @@ impl Control {
     /// It is in use, or the system refuses.
     pub(super) fn open(place: &Place) -> Result<Self, ControlError> {
         let path = place.path.clone();
+        if path.as_os_str().len() > PATH_MAX {
+            return Err(ControlError::TooLong);
+        }
         let refused = |source| ControlError::Refused { path: path.clone(), source };
         match std::fs::symlink_metadata(&path) {
             Ok(there) if !there.file_type().is_socket() => return Err(ControlError::NotASocket(path)),
@@ -112,7 +126,7 @@ impl Control {
                 Ok(other) => {
                     let peer = rustix::net::sockopt::socket_peercred(&other);
                     let holder = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
-                    return Err(ControlError::InUse { path, holder });
+                    return Err(ControlError::InUse { holder });
                 }
                 Err(_) => std::fs::remove_file(&path).map_err(refused)?,
             },
@@ -337,11 +351,21 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&place.path).unwrap());
         let control = Control::open(&place).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
-        assert!(matches!(Control::open(&place), Err(ControlError::InUse { holder, .. }) if holder == own));
+        assert!(matches!(Control::open(&place), Err(ControlError::InUse { holder }) if holder == own));
         drop(control);
         assert!(!place.path.exists());
         std::fs::write(&place.path, "x").unwrap();
         assert!(matches!(Control::open(&place), Err(ControlError::NotASocket(_))));
+    }
+
+    #[tokio::test]
+    async fn a_folder_whose_path_is_too_long_is_said_in_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("x".repeat(100));
+        std::fs::create_dir(&folder).unwrap();
+        let place = Place { path: folder.join("control.sock"), shared: false };
+        let refused = Control::open(&place).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("too long: choose one under 80 characters"), "{refused}");
     }
 
     #[tokio::test]

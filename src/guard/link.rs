@@ -34,6 +34,8 @@ pub enum Said {
         id: String,
         /// Silence for this long while a unit is armed means that the daemon is frozen.
         freeze_ms: u64,
+        /// Labels of the plan's units.
+        units: Vec<String>,
     },
     /// Open this port first, before the daemon does.
     Port {

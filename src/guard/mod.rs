@@ -55,7 +55,7 @@ use crate::guard::ble::{Gatt, Radio};
 use crate::guard::control::{Asked, Control, ControlError};
 use crate::guard::journal::{Journal, What};
 use crate::guard::link::{Answer, Said, Way};
-use crate::guard::scene::Scene;
+use crate::guard::scene::{PROOF_WITHIN, Scene};
 use crate::guard::serial::Port;
 use crate::guard::simulators::{Places, Simulators};
 use crate::model::packet::StopScript;
@@ -78,6 +78,10 @@ const TICK: Duration = Duration::from_millis(20);
 /// This many deaths within [`DEATHS_WITHIN`], and the daemon stays down.
 const DEATHS_MAX: usize = 3;
 const DEATHS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Said to a person while a stop is not proven; one signal ends the attempts from then on.
+const HOW_TO_END: &str =
+    "It goes on trying until the unit answers. When you have seen it stop by hand, press Ctrl-C to end.";
 
 /// Answers to STOP ALL where no unit is in use.
 const NOTHING_IN_USE: &str = "No unit is in use here: nothing had to be stopped.\n";
@@ -198,6 +202,7 @@ async fn supervise(launch: &Launch, terminal: Option<&Terminal>) -> Result<Ended
         ports: BTreeMap::new(),
         units: BTreeMap::new(),
         proven: BTreeMap::new(),
+        planned: Vec::new(),
         asked_to_end: 0,
         in_session: false,
         stop_owed: false,
@@ -225,6 +230,8 @@ struct Guard<'a> {
     watch: Watch,
     /// When a unit last proved zero.
     proven: BTreeMap<u8, Mono>,
+    /// Labels of the units of the plan, as far as the daemon has named them.
+    planned: Vec<String>,
     /// How often a person has asked for the end.
     asked_to_end: u32,
     /// The daemon has named its session: what is noted now is about it.
@@ -335,6 +342,7 @@ impl Guard<'_> {
         self.watch = Watch::new(self.clock.now());
         self.units.clear();
         self.proven.clear();
+        self.planned.clear();
         self.in_session = false;
         let mut looks: FuturesUnordered<Look> = FuturesUnordered::new();
         let why = loop {
@@ -458,7 +466,8 @@ impl Guard<'_> {
         let (now, clock) = (self.clock.now(), self.clock.clone());
         self.watch.hear(now, &said, |us| clock.from_monotonic_us(us));
         match said {
-            Said::Session { id, .. } => {
+            Said::Session { id, units, .. } => {
+                self.planned = units;
                 if let Some(journal) = &mut self.journal {
                     journal.about(&id);
                 }
@@ -558,10 +567,16 @@ impl Guard<'_> {
                     self.stop_owed = true;
                 }
                 let ends = self.watch.is_leaving() || life.hung_up || life.end_by.is_some();
+                let mut text = String::new();
                 if self.units.is_empty() {
-                    let text = if ends { NOTHING_IN_USE } else { BEGINS_STOPPED };
-                    self.control.answer(stream, text.to_owned(), 0);
-                    return;
+                    text += if ends { NOTHING_IN_USE } else { BEGINS_STOPPED };
+                }
+                let known = |label: &String| self.units.values().any(|unit| unit.label == *label);
+                for label in self.planned.iter().filter(|label| !ends && !known(label)) {
+                    text += &format!(
+                        "{label}: out of reach until now. Nothing was written to it; it is stopped first when it is \
+                         connected.\n"
+                    );
                 }
                 // A daemon that has said that it ends orders nothing any more: what was at rest stays so.
                 let at_rest = |device: &u8| {
@@ -569,14 +584,19 @@ impl Guard<'_> {
                 };
                 let (rest, left): (Vec<u8>, Vec<u8>) = self.units.keys().partition(|device| at_rest(device));
                 let rest = rest.into_iter().map(|device| words(&self.units, device).0);
-                self.tell_stopped(stream, now, left, rest.collect());
+                self.tell_stopped(stream, now, left, (text, rest.collect()));
             }
         }
     }
 
     /// Says which units were at rest already, and keeps the asker until the stops of the others are proven.
-    fn tell_stopped(&mut self, stream: UnixStream, since: Mono, left: Vec<u8>, rest: Vec<String>) {
-        let mut text = String::new();
+    fn tell_stopped(
+        &mut self,
+        stream: UnixStream,
+        since: Mono,
+        left: Vec<u8>,
+        (mut text, rest): (String, Vec<String>),
+    ) {
         for label in rest {
             text += &format!("{label}: at rest already; its zero was proven before.\n");
         }
@@ -588,8 +608,13 @@ impl Guard<'_> {
     }
 
     fn status(&self, now: Mono) -> String {
-        let silent = self.watch.silent(now).as_millis();
-        let mut text = format!("The part that drives the units runs; last heard {silent} ms ago.\n");
+        // At rest no sign of life is due.
+        let mut text = if self.watch.to_prove().is_empty() {
+            "The part that drives the units runs.\n".to_owned()
+        } else {
+            let silent = self.watch.silent(now).as_millis();
+            format!("The part that drives the units runs; last heard {silent} ms ago.\n")
+        };
         for (device, state) in self.watch.units() {
             let (label, _) = words(&self.units, *device);
             let state = match state {
@@ -668,7 +693,7 @@ impl Guard<'_> {
             stops.push(stop(*device, unit, port, (Rc::clone(&self.radio), self.clock.clone()), scene));
         }
         let mut ports = Vec::new();
-        let mut told = false;
+        let (mut told, mut invited) = (false, false);
         let began = self.clock.now();
         let stated = |device: &u8| self.watch.units().get(device) == Some(&State::Stated);
         let owing: Vec<u8> = units.keys().filter(|device| !stated(device)).copied().collect();
@@ -684,7 +709,8 @@ impl Guard<'_> {
                 }
                 _ = self.signals.next() => {
                     self.asked_to_end = self.asked_to_end.saturating_add(1);
-                    if self.asked_to_end.saturating_add(u32::from(*why == Why::Left)) >= 2 {
+                    // Who was told how to end it, or whom the daemon has heard, need not say it twice.
+                    if self.asked_to_end.saturating_add(u32::from(*why == Why::Left || invited)) >= 2 {
                         break;
                     }
                     say("Still stopping. Once more, and the attempts end although nothing is proven.");
@@ -692,13 +718,17 @@ impl Guard<'_> {
                 asked = self.control.next() => self.asked_meanwhile(asked, units, (scene, why), began),
                 () = sleep_until(tick) => {}
             }
-            // Words and disks come after the first stop of every unit.
-            if !told && scene.all_written() {
+            // Words and disks come after the first stop of every unit that can be reached.
+            let now = self.clock.now();
+            if !told && (scene.all_written() || now.since(began) >= PROOF_WITHIN) {
                 told = true;
                 say_what_happened(why, units.is_empty());
             }
             scene.tick();
-            let now = self.clock.now();
+            if self.launch.attended && !invited && scene.is_loud() {
+                invited = true;
+                say(HOW_TO_END);
+            }
             let before = &self.proven;
             let proven = |device| scene.proven(device).or_else(|| before.get(&device).copied());
             self.control.settle(now, proven, |device| words(units, device));
@@ -735,7 +765,7 @@ impl Guard<'_> {
                     let text = if *why == Why::Left { NOTHING_IN_USE } else { BEGINS_AGAIN_STOPPED };
                     self.control.answer(stream, text.to_owned(), 0);
                 } else {
-                    self.tell_stopped(stream, began, units.keys().copied().collect(), rest);
+                    self.tell_stopped(stream, began, units.keys().copied().collect(), (String::new(), rest));
                 }
             }
             Asked::Status(stream) => {

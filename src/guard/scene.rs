@@ -12,7 +12,7 @@ use crate::guard::journal::{Journal, What};
 use crate::units::Mono;
 
 /// A stop not proven by then is said loudly (design 3.7).
-const PROOF_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const PROOF_WITHIN: Duration = Duration::from_secs(1);
 
 /// A take-over under way.
 pub(super) struct Scene {
@@ -49,7 +49,7 @@ impl Scene {
         let units = units.map(|(device, label, by_hand)| (device, unit(label, by_hand))).collect();
         let began = clock.now();
         let mut journal = journal;
-        let (code, said) = (why.code().to_owned(), why.words());
+        let (code, said) = (why.code().to_owned(), why.on_record());
         note(&mut journal, began, What::TookOver { why: code, said });
         Self { clock, began, reaped, told: RefCell::new(Told { journal, units, synced: false }) }
     }
@@ -101,6 +101,11 @@ impl Scene {
             super::alarm(&format!("{}: THE STOP IS NOT PROVEN. {}", unit.label, unit.by_hand));
             note(&mut told.journal, now, What::Unconfirmed { unit: unit.label.clone() });
         }
+    }
+
+    /// Returns whether it was said of a unit that its stop is not proven, and it still is not.
+    pub(super) fn is_loud(&self) -> bool {
+        self.told.borrow().units.values().any(|unit| unit.loud && unit.confirmed.is_none())
     }
 
     /// Returns whether every unit has had its first stop.

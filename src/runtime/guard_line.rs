@@ -120,7 +120,9 @@ impl Guarding {
         (session, freeze): (&str, Duration),
     ) -> io::Result<Self> {
         let freeze_ms = u64::try_from(freeze.as_millis()).unwrap_or(u64::MAX);
-        link::send(inherited.socket.as_fd(), &Said::Session { id: session.to_owned(), freeze_ms })?;
+        let labels = units.iter().map(|unit| unit.label.clone()).collect();
+        let begins = Said::Session { id: session.to_owned(), freeze_ms, units: labels };
+        link::send(inherited.socket.as_fd(), &begins)?;
         let (present, seen) = watch::channel(true);
         let present = Arc::new(present);
         let socket = Arc::clone(&inherited.socket);

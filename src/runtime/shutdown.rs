@@ -12,13 +12,13 @@ use tokio::sync::watch;
 use crate::model::session::StopReason;
 use crate::runtime::handle::SessionHandle;
 
-/// The signals that stop everything and end the process, with the name that a person reads.
+/// The signals that stop everything and end the process, with the words that a person reads after "Ended".
 const SIGNALS: [(rustix::process::Signal, &str); 5] = [
-    (rustix::process::Signal::INT, "SIGINT"),
-    (rustix::process::Signal::TERM, "SIGTERM"),
-    (rustix::process::Signal::HUP, "SIGHUP"),
-    (rustix::process::Signal::QUIT, "SIGQUIT"),
-    (rustix::process::Signal::TSTP, "SIGTSTP"),
+    (rustix::process::Signal::INT, "by Ctrl-C"),
+    (rustix::process::Signal::TERM, "by the system (SIGTERM)"),
+    (rustix::process::Signal::HUP, "because the terminal was closed"),
+    (rustix::process::Signal::QUIT, "by Ctrl-\\"),
+    (rustix::process::Signal::TSTP, "by Ctrl-Z"),
 ];
 
 /// The signals of this process, from the moment it was made: none of them ends the process any more.
@@ -40,7 +40,7 @@ impl Signals {
         Ok(Self { waiting })
     }
 
-    /// Waits for the next signal and returns its name. Cancel-safe.
+    /// Waits for the next signal and returns its words. Cancel-safe.
     pub async fn next(&mut self) -> &'static str {
         std::future::poll_fn(|context| {
             for (signal, name) in &mut self.waiting {
@@ -72,7 +72,7 @@ pub fn watch(
                 name = signals.next() => (name, StopReason::DaemonRestart),
                 present = guard.wait_for(|present| !*present) => {
                     drop(present);
-                    ("the end of the parent process", StopReason::Guard)
+                    ("because the part that watches over doseward is gone", StopReason::Guard)
                 }
             };
             session.lanes().emergency();

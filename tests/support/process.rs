@@ -101,13 +101,18 @@ impl Running {
 
     /// Returns the process id of the part that drives the units.
     pub fn daemon(&self) -> u32 {
+        self.child("daemon")
+    }
+
+    /// Returns the process id of the part that was started with this verb.
+    pub fn child(&self, verb: &str) -> u32 {
         let parent = self.parent.id();
         let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
-        let is_daemon = |pid: &&str| {
+        let is_it = |pid: &&str| {
             std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"daemon"))
+                .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(verb.as_bytes()))
         };
-        children.split_whitespace().find(is_daemon).expect("a daemon").parse().unwrap()
+        children.split_whitespace().find(is_it).expect("that part").parse().unwrap()
     }
 }
 
