@@ -181,9 +181,11 @@ mod tests {
         let rehearsal = listen(data_dir(Some(dir.path().to_owned()), true).unwrap());
         let at = At { data: Some(dir.path().to_owned()), config_dir: None };
         let asking = std::thread::spawn(move || at.ask("stop", Some(BY_HAND)));
-        // The first is not answered before the second has been asked.
         let (first, _) = real.accept().unwrap();
+        let since = crate::clock::Clock::start();
         let (mut second, _) = rehearsal.accept().unwrap();
+        let waited = since.now().since(crate::units::Mono::ORIGIN);
+        assert!(waited < ANSWER_WITHIN / 2, "asked {waited:?} after the first");
         let mut asked = String::new();
         BufReader::new(second.try_clone().unwrap()).read_line(&mut asked).unwrap();
         assert_eq!(asked, "stop\n");
