@@ -237,7 +237,7 @@ async fn start() -> (Bench, tokio::task::JoinHandle<()>) {
         recorder: Box::new(journal),
         writing: Writing::Thread,
         guard: Guarding::trusted(present),
-        clock_sane: true,
+        newest: None,
         voice: Voice::log(),
         locked: Vec::new(),
         latched: None,

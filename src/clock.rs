@@ -19,6 +19,9 @@ pub struct Clock {
     origin_asleep: Duration,
     /// How long the machine has slept since, µs; only grows.
     slept_us: Arc<AtomicU64>,
+    /// How far the wall clock was set back, s.
+    #[cfg(test)]
+    set_back_s: Arc<AtomicU64>,
 }
 
 /// A shorter growth of boot time against monotonic time is the distance of two readings, not a sleep.
@@ -33,6 +36,8 @@ impl Clock {
             origin_monotonic_us: micros(rustix::time::ClockId::Monotonic),
             origin_asleep: asleep(),
             slept_us: Arc::default(),
+            #[cfg(test)]
+            set_back_s: Arc::default(),
         }
     }
 
@@ -86,10 +91,20 @@ impl Clock {
         self.slept_us.fetch_add(micros_of(span), Ordering::Relaxed);
     }
 
+    /// Sets the wall clock so far behind: the stand-in for a step of it.
+    #[cfg(test)]
+    pub(crate) fn set_back(&self, span: Duration) {
+        self.set_back_s.store(span.as_secs(), Ordering::Relaxed);
+    }
+
     /// Returns the wall clock. For the record and the screen, never for a decision about a duration.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn wall(&self) -> jiff::Timestamp {
-        jiff::Timestamp::now()
+        let wall = jiff::Timestamp::now();
+        #[cfg(test)]
+        let wall =
+            wall.checked_sub(Duration::from_secs(self.set_back_s.load(Ordering::Relaxed))).unwrap_or(wall);
+        wall
     }
 }
 

@@ -165,7 +165,7 @@ async fn running(dir: &Path, disk: &Disk, clock: &Clock) -> Running {
         recorder: Box::new(OnDisk(journal, disk.clone())),
         writing: Writing::Thread,
         guard: Guarding::trusted(present),
-        clock_sane: true,
+        newest: None,
         voice: Voice::log(),
         locked: Vec::new(),
         latched: None,

@@ -400,7 +400,7 @@ impl Day<'_> {
             recorder: Box::new(Watched { common: Arc::clone(&self.common), newest: 0 }),
             writing: Writing::InLine,
             guard: Guarding::trusted(present),
-            clock_sane: true,
+            newest: None,
             voice: Voice::log(),
             locked: Vec::new(),
             latched: None,

@@ -44,11 +44,9 @@ use crate::runtime::devices::{Endpoint, Place, add_device};
 use crate::runtime::guard_line::{Guarding, Handed, Inherited, control_socket};
 use crate::runtime::handle::SessionHandle;
 use crate::runtime::recorder_task::Writing;
+use crate::runtime::session_task::CLOCK_BEHIND_MAX;
 use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
 use crate::runtime::{Builder, Parts, Supervisor, shutdown};
-
-/// The wall clock may be this far behind the newest entry of the record (design 4).
-const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
 
 /// The part that drives the units; started by `run`.
 #[derive(Debug, Args)]
@@ -310,7 +308,7 @@ impl Daemon {
             say(&format!("The clock of the box is behind its record; {name} says that it is right."));
         }
         let confirmed = confirmed.filter(|_| !begun.clock_sane);
-        let clock_sane = begun.clock_sane || confirmed.is_some();
+        let newest = begun.newest.filter(|_| confirmed.is_none());
         let parts = Parts {
             by: Actor { person, screen: screen.to_owned() },
             settings: Settings {
@@ -321,7 +319,7 @@ impl Daemon {
             recorder: Box::new(begun.journal),
             writing: Writing::Thread,
             guard: guarding,
-            clock_sane,
+            newest,
             voice,
             locked: begun.locked,
             latched: begun.latched,

@@ -36,6 +36,11 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// What to do by hand is repeated this often while a stop is not proven.
 const WARN_EVERY: Duration = Duration::from_secs(5);
 
+/// Said when the wall clock was set, in a session.
+const CLOCK_BEHIND: &str =
+    "The clock of the box was set behind its record: nothing is armed or raised until it is right again.";
+const CLOCK_RIGHT: &str = "The clock of the box is right again.";
+
 /// A `0` this soon after a `1` was meant as ten.
 const TEN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -175,6 +180,7 @@ pub(crate) async fn operate(
                 }
                 screen.follow(&entry);
             }
+            Wake::Event(Event::Clock { sane }) => screen.say(if sane { CLOCK_RIGHT } else { CLOCK_BEHIND }),
             Wake::Missed(missed) => {
                 screen.say(&format!("{missed} lines were not shown; the record has them."))
             }

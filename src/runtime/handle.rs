@@ -62,6 +62,11 @@ pub enum Event {
         /// What.
         entry: Arc<Entry>,
     },
+    /// The wall clock was set behind the record, or is right again.
+    Clock {
+        /// It is right.
+        sane: bool,
+    },
 }
 
 /// The newest sign of the commander's screen.

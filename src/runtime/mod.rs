@@ -149,8 +149,9 @@ pub struct Parts {
     pub writing: Writing,
     /// The guard process.
     pub guard: Guarding,
-    /// The wall clock is not more than two minutes behind the newest entry of the record.
-    pub clock_sane: bool,
+    /// Newest entry of the record before the session: the wall clock must not be behind it. `None`: there is none, or a
+    /// person has confirmed the clock.
+    pub newest: Option<jiff::Timestamp>,
     /// What sounds the alarms.
     pub voice: Voice,
     /// Units that an earlier session locked, why and for how long yet.
@@ -228,7 +229,7 @@ impl Builder {
             guard: present,
             close: close.subscribe(),
             snapshot,
-            clock_sane: parts.clock_sane,
+            clock_sane: true,
             locked: parts.locked,
             latched: parts.latched,
         };
@@ -244,6 +245,7 @@ impl Builder {
             unproven: BTreeMap::new(),
             seen_up: std::collections::BTreeSet::new(),
             closing: false,
+            newest: parts.newest,
         };
         let handle = SessionHandle {
             by: parts.by,

@@ -51,6 +51,9 @@ const SLEPT: Duration = Duration::from_secs(1);
 /// Why the units were stopped past the governor is waited for this long.
 const WHY_WITHIN: Duration = Duration::from_millis(50);
 
+/// The wall clock may be this far behind the newest entry of the record (design 4).
+pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(120);
+
 /// Answers to requests that the governor keeps for later, at most.
 const PENDING_MAX: usize = 64;
 
@@ -71,7 +74,7 @@ pub(crate) struct Ends {
     pub(crate) guard: watch::Receiver<bool>,
     pub(crate) close: watch::Receiver<Option<Close>>,
     pub(crate) snapshot: watch::Sender<Snapshot>,
-    /// The wall clock is not behind the record.
+    /// The wall clock is not behind the record, as the governor was told.
     pub(crate) clock_sane: bool,
     /// Units that an earlier session locked.
     pub(crate) locked: Vec<(DeviceId, Cause, Duration)>,
@@ -113,6 +116,8 @@ pub(crate) struct Shell {
     /// Units whose link has been up in this session.
     pub(crate) seen_up: BTreeSet<DeviceId>,
     pub(crate) closing: bool,
+    /// Newest wall clock on record that the clock must not be behind.
+    pub(crate) newest: Option<jiff::Timestamp>,
 }
 
 enum Wake {
@@ -142,7 +147,8 @@ impl SessionTask {
     pub(crate) async fn run(mut self) -> SessionEnd {
         let present = *self.ends.guard.borrow_and_update();
         self.advance(Input::Guard { present });
-        let sane = self.ends.clock_sane;
+        let sane = !self.shell.clock_is_behind();
+        self.ends.clock_sane = sane;
         self.advance(Input::ClockSane(sane));
         for (device, cause, left) in std::mem::take(&mut self.ends.locked) {
             self.advance(Input::LockedOut { device, cause, left });
@@ -159,6 +165,7 @@ impl SessionTask {
             }
             let wake = self.wake().await;
             self.notice_sleep();
+            self.notice_clock();
             match wake {
                 Wake::Stop => self.stopped(),
                 Wake::Close => self.close(),
@@ -296,6 +303,18 @@ impl SessionTask {
         self.asleep = asleep;
     }
 
+    /// Notices on every wake-up whether the wall clock was set behind the record, and when it is right again.
+    fn notice_clock(&mut self) {
+        let sane = !self.shell.clock_is_behind();
+        if sane != self.ends.clock_sane {
+            self.ends.clock_sane = sane;
+            tracing::info!(sane, "the wall clock was set");
+            // Without a screen nobody listens; a refusal says it all the same.
+            self.shell.events.send(Event::Clock { sane }).unwrap_or_default();
+            self.advance(Input::ClockSane(sane));
+        }
+    }
+
     fn publish(&mut self) {
         let now = self.shell.clock.now();
         let snapshot = self.governor.snapshot(now);
@@ -366,7 +385,9 @@ impl Shell {
                 log(seq.0, &entry);
                 // Without a screen nobody listens; the record has it all the same.
                 self.events.send(Event::Entry { at, entry: Arc::clone(&entry) }).unwrap_or_default();
-                self.record.append(self.stamp(at), seq, entry, now);
+                let stamp = self.stamp(at);
+                self.newest = self.newest.max(Some(stamp.wall));
+                self.record.append(stamp, seq, entry, now);
             }
             Output::Progress(dose) => self.record.progress(dose, now),
             Output::ProgressDone { device, channel } => self.record.progress_done(device, channel, now),
@@ -434,6 +455,13 @@ impl Shell {
     /// Returns the units with an unproven stop; one that was never there cannot run.
     fn unproven_units(&self) -> Vec<DeviceId> {
         self.unproven.keys().filter(|device| self.seen_up.contains(device)).copied().collect()
+    }
+
+    fn clock_is_behind(&self) -> bool {
+        let wall = self.clock.wall();
+        self.newest.is_some_and(|newest| {
+            newest > wall && newest.duration_since(wall).unsigned_abs() > CLOCK_BEHIND_MAX
+        })
     }
 
     fn stamp(&self, mono: Mono) -> Stamp {

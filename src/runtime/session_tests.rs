@@ -145,7 +145,7 @@ fn begun_after(
         recorder: Box::new(record.clone()),
         writing: Writing::InLine,
         guard: Guarding::trusted(present),
-        clock_sane: true,
+        newest: None,
         voice: crate::runtime::sounder::Voice::log(),
         locked: Vec::new(),
         latched: latched.then(Actor::itself),
@@ -216,6 +216,32 @@ async fn sr_34_after_a_sleep_every_unit_is_stopped_first() {
         assert_eq!(written.get(before).map(|(_, bytes)| bytes.as_slice()), Some(STOP), "unit {unit}");
     }
     assert!(causes(&bench).contains(&Cause::Suspended));
+}
+
+/// A wall clock that is set behind the record in the middle of a session is told to the governor, and so is its return.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_in_a_session_is_noticed_both_ways() {
+    let bench = bench(1, true, false);
+    pass(50).await;
+    let mut events = bench.session.events();
+    let mut said = || {
+        let mut said = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let Event::Clock { sane } = event {
+                said.push(sane);
+            }
+        }
+        said
+    };
+    bench.clock.set_back(Duration::from_secs(60));
+    pass(300).await;
+    assert_eq!(said(), [true; 0], "two minutes are within bounds");
+    bench.clock.set_back(Duration::from_secs(600));
+    pass(300).await;
+    assert_eq!(said(), [false]);
+    bench.clock.set_back(Duration::from_secs(0));
+    pass(300).await;
+    assert_eq!(said(), [true]);
 }
 
 #[tokio::test(start_paused = true)]
