@@ -635,6 +635,39 @@ fn sr_42_who_must_stop_a_unit_by_hand_is_told_why_and_how_to_end() {
     assert!(!said.contains("Once more"), "{said}");
 }
 
+/// SR-43: what the guard proves after the daemon has sealed its record and left is taken in by the next one.
+#[test]
+fn sr_43_a_stop_that_the_guard_proves_after_the_seal_narrows_the_dose_at_the_next_start() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, world) = (room.path().join("data"), room.path().join("world.toml"));
+    let back = std::fs::read_to_string(data("worlds/gun-link-back.toml")).unwrap();
+    // Unattended, the daemon gives it up after some 20 s and leaves it to the guard, which tries for ten more.
+    std::fs::write(&world, back.replace("\"10 s\"", "\"26 s\"")).unwrap();
+    let plan = data("plans/gun-first.toml");
+    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
+    let session = Running::start(&arguments);
+    let (_, _, said) = session.over();
+    assert!(said.contains("The record is sealed."), "{said}");
+    assert!(said.contains("Gun 1: stopped by the guard process, proven after"), "{said}");
+    let narrowed = || {
+        let record = Journal::open(&given.join("rehearsal")).unwrap().reader().unwrap();
+        let sessions = record.sessions().unwrap();
+        let entries = sessions.iter().flat_map(|it| record.entries(&it.session).unwrap());
+        let bodies = entries.map(|entry| entry.read().unwrap());
+        bodies
+            .filter(|body| matches!(body, Body::Narrowed { source, .. } if source == "guard_journal"))
+            .count()
+    };
+    assert_eq!(narrowed(), 0, "{said}");
+    for start in 1..=2 {
+        let mut next = Running::start(&["run", text(&plan), "--sim", "--unattended", "--data", text(&given)]);
+        next.hears("steps.");
+        next.signal("-TERM");
+        let (_, _, said) = next.over();
+        assert_eq!(narrowed(), 1, "start {start}: {said}");
+    }
+}
+
 /// Three deaths within a minute: it stays down, says so, and nothing runs.
 #[test]
 fn after_three_deaths_within_a_minute_it_stays_down() {

@@ -37,6 +37,7 @@ use crate::record::daily::{self, Locked, Now};
 use crate::record::entry::{Body, GuardUnit, SessionHead, Stamp};
 use crate::record::journal::Journal;
 use crate::record::recover::GuardAct;
+use crate::record::settle::NarrowedBy;
 use crate::record::spent::Asked;
 use crate::record::store::Reader;
 use crate::report::note;
@@ -47,6 +48,9 @@ use crate::runtime::recorder_task::Writing;
 use crate::runtime::session_task::CLOCK_BEHIND_MAX;
 use crate::runtime::sounder::{LogSounder, Player, Tested, Voice};
 use crate::runtime::{Builder, Parts, Supervisor, shutdown};
+
+/// So many of the guard's newest acts are taken in at a start.
+const ACTS_MAX: usize = 8;
 
 /// The part that drives the units; started by `run`.
 #[derive(Debug, Args)]
@@ -181,7 +185,13 @@ impl Daemon {
         let lines = guard_lines(&self.data);
         let acts = guard_acts(&lines);
         let mut latched = None;
-        for session in journal.recover_with(stamp, &acts)? {
+        let unsealed = journal.recover_with(stamp, &acts)?;
+        // What was proven after a session had closed; the newest are enough, each start takes them in.
+        let sealed = acts.iter().rev().filter(|act| !unsealed.contains(&act.session));
+        for act in sealed.take(ACTS_MAX) {
+            narrow(&mut journal, stamp, act)?;
+        }
+        for session in unsealed {
             let act = acts.iter().find(|act| act.session == session);
             let unanswered = act.is_some_and(|act| act.why == Why::StopUnanswered.code());
             if self.again && (unanswered || journal.reader()?.latched(&session)?) {
@@ -507,6 +517,24 @@ async fn panic_when_asked() -> std::convert::Infallible {
 #[cfg(not(feature = "defects"))]
 async fn panic_when_asked() -> std::convert::Infallible {
     std::future::pending().await
+}
+
+/// Takes in what the guard proved of units after their session was sealed.
+fn narrow(journal: &mut Journal, stamp: Stamp, act: &GuardAct) -> Result<(), RecordError> {
+    let entries = journal.reader()?.entries(&act.session)?;
+    let Some(Ok(Body::Open { devices, mono_origin_us, .. })) = entries.first().map(|entry| entry.read())
+    else {
+        return Ok(());
+    };
+    for unit in &act.units {
+        let device = devices.iter().position(|device| device.label == unit.unit);
+        let device = device.and_then(|at| u8::try_from(at).ok()).map(DeviceId);
+        let zero = unit.confirmed_us.and_then(|at| at.checked_sub(mono_origin_us));
+        if let (Some(device), Some(zero)) = (device, zero) {
+            journal.narrow(stamp, &act.session, device, zero, NarrowedBy::GuardJournal)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns how often a session has taken a STOP ALL from the control socket.
