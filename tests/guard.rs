@@ -563,6 +563,25 @@ fn sr_02_a_stop_asked_while_a_daemon_starts_or_has_died_latches_the_next_session
     }
 }
 
+/// SR-02: a unit of the plan that is out of reach is named, and does not delay what is said of the others.
+#[test]
+fn sr_02_a_stop_names_the_units_that_are_out_of_reach() {
+    let room = tempfile::tempdir().unwrap();
+    let (given, world) = (room.path().join("data"), room.path().join("world.toml"));
+    let lost = std::fs::read_to_string(data("worlds/gun-link-lost.toml")).unwrap();
+    std::fs::write(&world, lost.replace("\"5 s\"", "\"0 s\"")).unwrap();
+    let plan = data("plans/stimulator-first.toml");
+    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
+    let mut session = Running::start(&arguments);
+    session.hears("Stimulator A: zero, confirmed");
+    let stopped = doseward(&["stop", "--data", text(&given)]);
+    let told = printed(&stopped);
+    assert!(told.contains("Stimulator A: stopped, proven after "), "{told}");
+    assert!(told.contains("Gun 1: out of reach until now. Nothing was written to it"), "{told}");
+    session.signal("-TERM");
+    session.over();
+}
+
 /// SR-42: a unit that has proven nothing since its link came up is not at rest, and a take-over stops it.
 #[test]
 fn sr_42_a_unit_that_never_proved_its_first_stop_is_named_and_stopped_by_the_guard() {
