@@ -515,7 +515,13 @@ impl Guard<'_> {
                 // What it proved before says nothing of what comes.
                 self.proven.remove(&device);
             }
-            Said::Lease { .. } | Said::Released { proven: false, .. } | Said::Beat | Said::Leaving => {}
+            Said::Leaving => {
+                // What is at rest now stays so: nothing is driven any more. Who asked a moment ago hears that.
+                let held = self.watch.units().iter().filter(|(_, state)| **state == State::Held);
+                let held: Vec<u8> = held.map(|(device, _)| *device).collect();
+                self.proven.extend(held.into_iter().map(|device| (device, now)));
+            }
+            Said::Lease { .. } | Said::Released { proven: false, .. } | Said::Beat => {}
         }
     }
 

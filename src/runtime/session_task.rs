@@ -39,6 +39,9 @@ const SNAPSHOT_EVERY: Duration = Duration::from_millis(100);
 /// Units are given this long to prove their stop when the session is closed (design 3.10).
 const PROVE_WITHIN: Duration = Duration::from_secs(2);
 
+/// Stops that are asked this long after the close began are waited for as well.
+const STOPS_WITHIN: Duration = Duration::from_secs(4);
+
 /// After the stops, entries of the last doses are waited for this long (a gun's stop tail is 1 s).
 const SETTLE_WITHIN: Duration = Duration::from_millis(1500);
 
@@ -96,8 +99,32 @@ pub(crate) struct SessionTask {
 #[derive(Clone, Copy, Debug)]
 struct Closing {
     since: Mono,
-    /// When every unit had proven its stop.
+    /// Newest stop.
+    stop_at: Mono,
+    /// When every unit had first proven its stop.
     zero_at: Option<Mono>,
+}
+
+impl Closing {
+    const fn new(now: Mono) -> Self {
+        Self { since: now, stop_at: now, zero_at: None }
+    }
+
+    /// A stop asked meanwhile is to be proven as well; whoever goes on asking keeps nothing open.
+    fn stopped(&mut self, now: Mono) {
+        if now.since(self.since) < STOPS_WITHIN {
+            self.stop_at = now;
+        }
+    }
+
+    /// Returns whether every unit has proven its stop (or had its time), and the last doses are on record.
+    fn is_over(&mut self, now: Mono, proven: bool, settled: bool) -> bool {
+        let stopped = proven || now.since(self.stop_at) >= PROVE_WITHIN;
+        if stopped {
+            self.zero_at.get_or_insert(now);
+        }
+        stopped && self.zero_at.is_some_and(|zero| settled || now.since(zero) >= SETTLE_WITHIN)
+    }
 }
 
 /// What carries outputs out.
@@ -243,6 +270,10 @@ impl SessionTask {
     fn stopped(&mut self) {
         let asked = self.stop.borrow_and_update().why.clone();
         if let Some((by, reason)) = asked {
+            let now = self.shell.clock.now();
+            if let Some(closing) = &mut self.closing {
+                closing.stopped(now);
+            }
             self.advance(Input::Stop { by, reason });
         }
     }
@@ -334,7 +365,7 @@ impl SessionTask {
             self.guard();
         }
         let now = self.shell.clock.now();
-        self.closing = Some(Closing { since: now, zero_at: None });
+        self.closing = Some(Closing::new(now));
         if close.stop_all || !is_quiet(&self.governor.snapshot(now)) {
             self.advance(Input::Stop { by: close.by, reason: close.reason });
         }
@@ -345,14 +376,8 @@ impl SessionTask {
     fn is_closed(&mut self) -> bool {
         let now = self.shell.clock.now();
         let proven = self.shell.all_proven();
-        let Some(closing) = &mut self.closing else {
-            return false;
-        };
-        if closing.zero_at.is_none() && (proven || now.since(closing.since) >= PROVE_WITHIN) {
-            closing.zero_at = Some(now);
-        }
         let settled = self.governor.deadline().is_none();
-        closing.zero_at.is_some_and(|zero| settled || now.since(zero) >= SETTLE_WITHIN)
+        self.closing.as_mut().is_some_and(|closing| closing.is_over(now, proven, settled))
     }
 
     async fn seal(mut self) -> SessionEnd {

@@ -287,6 +287,25 @@ async fn a_closed_session_stops_its_units_seals_its_record_and_refuses_requests(
     }
 }
 
+/// SR-02: a stop that is asked while the session closes is waited for, and who goes on asking keeps it open for no longer.
+#[test]
+fn sr_02_a_stop_asked_while_the_session_closes_is_to_be_proven_too() {
+    let at = Mono::from_millis;
+    let mut closing = Closing::new(at(0));
+    assert!(!closing.is_over(at(100), true, false), "the last doses are not on record");
+    closing.stopped(at(1_200));
+    assert!(!closing.is_over(at(1_201), false, true));
+    let mut never = closing;
+    assert!(closing.is_over(at(1_250), true, true));
+    assert!(!never.is_over(at(3_100), false, true) && never.is_over(at(3_200), false, true));
+    let mut asked = Closing::new(at(0));
+    let over = (0..200).find(|turn| {
+        asked.stopped(at(turn * 50));
+        asked.is_over(at(turn * 50), false, true)
+    });
+    assert!(over.is_some_and(|turn| turn * 50 <= 6_000), "{over:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quiet_session_is_closed_without_stop_all_on_record() {
     let bench = bench(1, true, false);
