@@ -178,7 +178,7 @@ mod tests {
             std::os::unix::net::UnixListener::bind(data.join("control.sock")).unwrap()
         };
         let real = listen(dir.path().to_owned());
-        let rehearsal = listen(data_dir(Some(dir.path().to_owned()), true).unwrap());
+        let rehearsal = listen(data_dir(Some(dir.path().to_owned()), None, true).unwrap());
         let at = At { data: Some(dir.path().to_owned()), config_dir: None };
         let asking = std::thread::spawn(move || at.ask("stop", Some(BY_HAND)));
         let (first, _) = real.accept().unwrap();
