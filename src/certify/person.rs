@@ -14,7 +14,7 @@ use crate::sim::Seeded;
 use crate::units::Mono;
 
 /// Attempts at one step before the next one is tried.
-const ATTEMPTS_MAX: u32 = 30;
+const ATTEMPTS_MAX: u32 = 28;
 
 /// What a person does.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,14 +25,14 @@ use crate::units::RawForce;
 const GOALS: u64 = 120;
 /// Goals that are given in one visit of a short state, and at one time in a state that lasts.
 const AT_ONCE: usize = 12;
-const AT_ONCE_LASTING: usize = 3;
+const AT_ONCE_LASTING: usize = 4;
 /// From this part of the session on units are found unusable, in the states of its goals; they stay so.
 const FINDS_FROM: f64 = 0.5;
 /// From this part of the session on it is closed in the state of its goal.
 const CLOSES_FROM: f64 = 0.7;
-/// The states in which units are found unusable, and how often each is the one to be closed in: the rarer, the oftener.
-/// Waiting and over is always some other step.
-const FOUND_IN: [usize; 5] = [1, 2, 3, 4, 5];
+/// How often each state is one in which a unit is found unusable, and the one to be closed in: the rarer, the oftener.
+/// Waiting or over is always some other step.
+const FOUND_IN: [usize; 9] = [1, 2, 3, 3, 4, 4, 5, 5, 5];
 const CLOSED_IN: [usize; 12] = [1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 5];
 
 const FINISH: usize = 7;
@@ -84,7 +84,7 @@ impl Probes {
         let mut one_of = |list: &[usize]| pick(list, &mut random).and_then(|at| list.get(at)).copied();
         let closing = one_of(&CLOSED_IN).unwrap_or(ARMING);
         // In one session of two, so that the others have their units to the end.
-        let found = if seed.is_multiple_of(2) { 3 } else { 0 };
+        let found = if seed.is_multiple_of(2) { 4 } else { 0 };
         let unusable = (0..found).filter_map(|_| one_of(&FOUND_IN)).collect();
         // What ends output comes last, taken from the end of the list.
         for state in [RUNNING, FINISHING] {
@@ -159,11 +159,14 @@ impl World<'_> {
         if self.stalled || self.now < from(FINDS_FROM) {
             return;
         }
-        if let Some(wanted) = self.probes.unusable.last().copied()
-            && let Some(step) = self.in_state(wanted)
-        {
-            self.probes.unusable.pop();
-            self.give(UNUSABLE, step);
+        for goal in (0..self.probes.unusable.len()).rev() {
+            if let Some(wanted) = self.probes.unusable.get(goal).copied()
+                && let Some(step) = self.in_state(wanted)
+            {
+                self.probes.unusable.swap_remove(goal);
+                self.give(UNUSABLE, step);
+                break;
+            }
         }
         if self.now >= from(CLOSES_FROM) && self.in_state(self.probes.closing).is_some() {
             self.closed = true;
@@ -186,7 +189,7 @@ impl World<'_> {
         if let Some(delay) = self.probes.entered(state) {
             self.later(delay, Event::Probe { state, step });
         }
-        let wanted = state == self.probes.closing || self.probes.unusable.last() == Some(&state);
+        let wanted = state == self.probes.closing || self.probes.unusable.contains(&state);
         if wanted && (state == ARMING || state == FINISHING) {
             self.later(Duration::from_millis(5), Event::Goal);
         }
