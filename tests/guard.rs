@@ -563,16 +563,21 @@ fn sr_02_a_stop_asked_while_a_daemon_starts_or_has_died_latches_the_next_session
     }
 }
 
+/// Starts a session in which a world's fault is there from the beginning; its data is in `room`.
+fn faulty_from_the_start(room: &Path, fault: &str) -> Running {
+    let (given, world) = (room.join("data"), room.join("world.toml"));
+    let later = std::fs::read_to_string(data(fault)).unwrap();
+    std::fs::write(&world, later.replace("\"5 s\"", "\"0 s\"")).unwrap();
+    let plan = data("plans/stimulator-first.toml");
+    Running::start(&["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)])
+}
+
 /// SR-02: a unit of the plan that is out of reach is named, and does not delay what is said of the others.
 #[test]
 fn sr_02_a_stop_names_the_units_that_are_out_of_reach() {
     let room = tempfile::tempdir().unwrap();
-    let (given, world) = (room.path().join("data"), room.path().join("world.toml"));
-    let lost = std::fs::read_to_string(data("worlds/gun-link-lost.toml")).unwrap();
-    std::fs::write(&world, lost.replace("\"5 s\"", "\"0 s\"")).unwrap();
-    let plan = data("plans/stimulator-first.toml");
-    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
-    let mut session = Running::start(&arguments);
+    let given = room.path().join("data");
+    let mut session = faulty_from_the_start(room.path(), "worlds/gun-link-lost.toml");
     session.hears("Stimulator A: zero, confirmed");
     let stopped = doseward(&["stop", "--data", text(&given)]);
     let told = printed(&stopped);
@@ -586,12 +591,8 @@ fn sr_02_a_stop_names_the_units_that_are_out_of_reach() {
 #[test]
 fn sr_42_a_unit_that_never_proved_its_first_stop_is_named_and_stopped_by_the_guard() {
     let room = tempfile::tempdir().unwrap();
-    let (given, world) = (room.path().join("data"), room.path().join("world.toml"));
-    let wedged = std::fs::read_to_string(data("worlds/gun-wedged.toml")).unwrap();
-    std::fs::write(&world, wedged.replace("\"5 s\"", "\"0 s\"")).unwrap();
-    let plan = data("plans/stimulator-first.toml");
-    let arguments = ["run", text(&plan), "--sim", text(&world), "--unattended", "--data", text(&given)];
-    let mut session = Running::start(&arguments);
+    let given = room.path().join("data");
+    let mut session = faulty_from_the_start(room.path(), "worlds/gun-wedged.toml");
     session.hears("Gun 1: connected.");
     let status = || printed(&doseward(&["status", "--data", text(&given)]));
     until("the gun's name", Duration::from_secs(10), || status().contains("Gun 1: ")).unwrap();

@@ -1370,9 +1370,15 @@ fn h_11_a_start_at_the_gun_right_after_a_proof_books_no_bout_twice() {
     bench.act(Act::StopStep { step: 3 });
     bench.pass(ms(300));
     assert!(matches!(shown(&bench).units[1].stop, StopView::Confirmed(_)));
+    let proof = |(_, entry): &(Mono, &Entry)| {
+        matches!(entry, Entry::StopProgress { progress: StopProgress::Confirmed, .. })
+    };
+    let proven = bench.entries().filter(proof).last().expect("a proof").0;
     let before: u64 = doses(&bench).iter().map(|dose| dose.on_us.1).sum();
     bench.own_button(1, OwnButton::Started(raw(1_200)));
     bench.pass(secs(3));
+    let full = doses(&bench).into_iter().find(|dose| dose.upper.intensity() == raw(2_400));
+    assert!(full.is_some_and(|dose| dose.from <= proven), "it may have begun in the tail of the bout before");
     let after: u64 = doses(&bench).iter().map(|dose| dose.on_us.1).sum();
     assert!((300_000..5_000_000).contains(&(after - before)), "{before} us, then {after} us");
 }

@@ -9,6 +9,8 @@
 //! Invariants: what nobody commanded is booked as given; while a gun runs by its own hand its limit is what is booked,
 //! for the limit stands in for the command (percussion-ble 2.7.7).
 
+use std::time::Duration;
+
 use crate::alarm::Cause;
 use crate::governor::output::{Cleared, Entry, Output, Refusal};
 use crate::governor::state::Pending;
@@ -95,10 +97,11 @@ impl Governor {
         let since = if self.runs.get(index).is_some_and(|run| run.ledger.is_open()) {
             unit.alive_before.unwrap_or(unit.zero_seen).min(now)
         } else {
-            // What ended before is counted already.
-            let counted =
-                self.runs.get(index).and_then(|run| run.spans.iter().map(|(_, until)| *until).max());
-            unit.zero_seen.max(counted.unwrap_or(unit.zero_seen)).min(now)
+            // What ended before is counted already, up to its proof: in its tail it may have been started again.
+            let tail = self.capability(device).map_or(Duration::ZERO, |capability| capability.stop_tail);
+            let ended = self.runs.get(index).and_then(|run| run.spans.iter().map(|(_, until)| *until).max());
+            let proven = ended.map_or(unit.zero_seen, |ended| ended.saturating_sub(tail));
+            unit.zero_seen.max(proven).min(now)
         };
         self.book(index, now, out, |ledger, closed| ledger.uncommanded(now, since, value, closed));
         // Nobody asked for it, and it counts.
