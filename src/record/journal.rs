@@ -49,8 +49,8 @@ const LOCK: &str = "record.lock";
 #[derive(Debug)]
 pub struct Journal {
     connection: Connection,
-    /// Held as long as this lives; the kernel lets it go when the process dies.
-    _lock: Option<File>,
+    /// Held as long as this lives.
+    _lock: Option<Lock>,
     /// Where a reader of this process finds it.
     place: Place,
     files: Files,
@@ -169,7 +169,7 @@ impl Journal {
         Self::with(connection, None, Place::Memory(uri))
     }
 
-    fn with(mut connection: Connection, lock: Option<File>, place: Place) -> Result<Self, RecordError> {
+    fn with(mut connection: Connection, lock: Option<Lock>, place: Place) -> Result<Self, RecordError> {
         make_schema(&mut connection)?;
         let quick: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if quick != "ok" {
@@ -612,8 +612,20 @@ fn row_dose(session: &SessionId, seq: u64, body: &str) -> Result<DoseBody, Recor
     })
 }
 
+/// The exclusive lock of a data directory; the kernel lets it go when the process dies.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that is just being started has a copy of every open file until its program
+        // runs, and the lock lives as long as any copy does. A failure leaves it to closing.
+        self.0.unlock().ok();
+    }
+}
+
 /// Takes the exclusive lock of a data directory and writes who holds it.
-fn take_lock(dir: &Path) -> Result<File, RecordError> {
+fn take_lock(dir: &Path) -> Result<Lock, RecordError> {
     let path = dir.join(LOCK);
     let refused = |source| RecordError::Directory { path: path.clone(), source };
     let mut options = OpenOptions::new();
@@ -635,7 +647,7 @@ fn take_lock(dir: &Path) -> Result<File, RecordError> {
         file.sync_all()
     };
     write(&mut file).map_err(refused)?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// Reads who holds the lock.

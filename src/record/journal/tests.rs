@@ -26,6 +26,17 @@ fn head(session: &str) -> SessionHead {
     }
 }
 
+/// A child that is being started holds a copy of each open file for a moment; the directory is free all the same.
+#[test]
+fn a_copy_of_the_lock_file_holds_no_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = take_lock(dir.path()).unwrap();
+    let copy = lock.0.try_clone().unwrap();
+    drop(lock);
+    take_lock(dir.path()).unwrap();
+    drop(copy);
+}
+
 /// SR-33, SR-32: a full disk refuses the commit, so no start is granted; nothing is lost, and when there is room again
 /// everything is on record in its order.
 #[test]
