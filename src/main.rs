@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    doseward::cli::run(doseward::cli::Arguments::parse())
+    doseward::cli::run()
 }

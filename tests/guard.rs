@@ -4,6 +4,7 @@
 //! Times are the simulators' own: when the first stop reached the unit. `DOSEWARD_TRIALS` sets how often each case is
 //! run (default 1), `DOSEWARD_TRIALS_WIDTH` how many at a time (default 3).
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -633,13 +634,18 @@ fn sr_42_who_must_stop_a_unit_by_hand_is_told_why_and_how_to_end() {
     let (plan, socket) = (data("plans/both-at-once.toml"), given.join("control.sock"));
     std::fs::create_dir(&given).unwrap();
     // A person is there for the guard, and nobody for the daemon: no test has a terminal.
-    let mut arguments = vec!["guard", "--data", text(&given), "--control", text(&socket), "--attended"];
-    let simulators =
-        ["sim", "--plan", text(&plan), "--truth", text(&truth)].map(|it| format!("--simulators={it}"));
-    let daemon = ["daemon", text(&plan), "--simulated", "--unattended", "--data", text(&given)];
-    let daemon = daemon.map(|it| format!("--daemon={it}"));
-    arguments.extend(simulators.iter().chain(&daemon).map(String::as_str));
-    let mut session = Running::start(&arguments);
+    let simulators = ["sim", "--plan", text(&plan), "--truth", text(&truth)].map(OsStr::new);
+    let daemon =
+        ["daemon", text(&plan), "--simulated", "--unattended", "--data", text(&given)].map(OsStr::new);
+    let handed = serde_json::json!({
+        "data": OsStr::new(&given),
+        "control": OsStr::new(&socket),
+        "shared": false,
+        "attended": true,
+        "simulators": simulators,
+        "daemon": daemon,
+    });
+    let mut session = Running::start(&["guard", &handed.to_string()]);
     session.hears("2 steps.");
     both_on(&mut session, &truth).unwrap();
     send(session.child("sim"), Signal::KILL);

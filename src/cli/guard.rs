@@ -1,10 +1,10 @@
-//! The hidden verb that `run` becomes: the guard process. A process of its own image from the start, so that it holds
-//! nothing in memory that reading plans needed.
+//! The word that `run` becomes this program with: the guard process. A process of its own image from the start, so that
+//! it holds nothing in memory that reading plans needed; the parser of the verbs counts as that, so it is no verb.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::{Outcome, chain, say};
 use crate::guard::control::Place;
@@ -13,31 +13,39 @@ use crate::guard::{self, Ended, GuardError, Launch};
 /// The exit code of a process that was given a bad file.
 const BAD_FILE: u8 = 3;
 
-/// The parent of the simulators and of the part that drives the units; `run` becomes it.
-#[derive(Debug, Args)]
+/// The first argument of the guard process; the second is a [`Guard`] in JSON.
+const GUARD: &str = "guard";
+
+/// The parent of the simulators and of the part that drives the units.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Guard {
-    /// Where the journal is kept
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// Where `stop` and `status` are asked
-    #[arg(long, value_name = "PATH")]
-    control: PathBuf,
-    /// The control socket is open to its directory's group
-    #[arg(long)]
+    /// Where the journal is kept.
+    data: OsString,
+    /// Where `stop` and `status` are asked.
+    control: OsString,
+    /// The control socket is open to its directory's group.
     shared: bool,
-    /// A person is there
-    #[arg(long)]
+    /// A person is there.
     attended: bool,
-    /// An argument of the simulators, once for each
-    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    /// The simulators' arguments.
     simulators: Vec<OsString>,
-    /// An argument of the part that drives the units, once for each
-    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    /// Those of the part that drives the units.
     daemon: Vec<OsString>,
 }
 
+/// Runs the guard, when that is what `run` started this process as.
+pub(crate) fn handed_over(arguments: impl IntoIterator<Item = OsString>) -> Option<Outcome> {
+    let mut arguments = arguments.into_iter().skip(1);
+    if arguments.next()? != GUARD {
+        return None;
+    }
+    let handed: Guard = serde_json::from_str(arguments.next()?.to_str()?).ok()?;
+    Some(handed.run())
+}
+
 impl Guard {
-    pub(crate) fn run(self) -> Outcome {
+    fn run(self) -> Outcome {
         let program = match std::env::current_exe() {
             Ok(program) => program,
             Err(error) => {
@@ -51,8 +59,8 @@ impl Guard {
             daemon: self.daemon,
             again: "--again".into(),
             attended: self.attended,
-            data: self.data,
-            control: Place { path: self.control, shared: self.shared },
+            data: self.data.into(),
+            control: Place { path: self.control.into(), shared: self.shared },
         };
         match guard::run(&launch) {
             Ok(Ended::Code(code)) => Outcome::Code(code),
@@ -101,22 +109,18 @@ pub(crate) fn become_guard(handed: HandedOn<'_>) -> Outcome {
             return Outcome::Failed;
         }
     };
-    let mut command = std::process::Command::new(program);
-    command.arg("guard").arg("--data").arg(handed.data).arg("--control").arg(&handed.control.path);
-    for (flag, is_set) in [("--shared", handed.control.shared), ("--attended", handed.attended)] {
-        if is_set {
-            command.arg(flag);
-        }
-    }
-    for (name, arguments) in [("--simulators", handed.simulators), ("--daemon", handed.daemon)] {
-        for argument in arguments {
-            let mut joined = OsString::from(name);
-            joined.push("=");
-            joined.push(argument);
-            command.arg(joined);
-        }
-    }
-    let error = command.exec();
+    let guard = Guard {
+        data: handed.data.into(),
+        control: handed.control.path.clone().into(),
+        shared: handed.control.shared,
+        attended: handed.attended,
+        simulators: handed.simulators,
+        daemon: handed.daemon,
+    };
+    let error = match serde_json::to_string(&guard) {
+        Ok(guard) => std::process::Command::new(program).args([GUARD, &guard]).exec(),
+        Err(error) => error.into(),
+    };
     say(&format!("The guard process could not be started: {error}. No device was touched."));
     Outcome::Failed
 }

@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 /// Drives percussion guns and neurostimulators inside a session plan's limits and records every dose.
 #[derive(Debug, Parser)]
 #[command(name = "doseward", version)]
-pub struct Arguments {
+struct Arguments {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -48,9 +48,6 @@ enum Verb {
     Status(control::Status),
     /// Run simulated units by themselves and print where they are
     Sim(sim::Sim),
-    /// The parent of the part that drives the units; `run` becomes it
-    #[command(hide = true)]
-    Guard(guard::Guard),
     /// The part that drives the units; started by `run`
     #[command(hide = true)]
     Daemon(daemon::Daemon),
@@ -84,9 +81,14 @@ impl Outcome {
     }
 }
 
-/// Runs one verb.
-pub fn run(arguments: Arguments) -> ExitCode {
-    let outcome = match arguments.verb {
+/// Runs what this process was started for: one verb, or the guard process.
+pub fn run() -> ExitCode {
+    let outcome = guard::handed_over(std::env::args_os()).unwrap_or_else(verb);
+    ExitCode::from(outcome.code())
+}
+
+fn verb() -> Outcome {
+    match Arguments::parse().verb {
         Verb::Run(run) => run.run(),
         Verb::Check(check) => check.run(),
         Verb::Alarm(alarm) => alarm.run(),
@@ -94,10 +96,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Verb::Stop(stop) => stop.run(),
         Verb::Status(status) => status.run(),
         Verb::Sim(sim) => sim.run(),
-        Verb::Guard(guard) => guard.run(),
         Verb::Daemon(daemon) => daemon.run(),
-    };
-    ExitCode::from(outcome.code())
+    }
 }
 
 /// Says something to the person at the terminal. A terminal that is gone hears nothing, and nothing else happens.
