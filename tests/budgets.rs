@@ -617,6 +617,28 @@ fn sr_43_what_was_seen_to_stop_ends_there_and_is_resolved_then() {
     }
 }
 
+/// SR-13: a gun that a hand starts after a restart lies where it was armed for last before it, and counts there.
+#[test]
+fn sr_13_a_start_at_the_gun_after_a_restart_counts_where_the_gun_lay() {
+    let mut plan = plan();
+    plan.steps[3].device = DeviceId(1);
+    plan.steps[3].place.area = AreaCode::new("quadriceps");
+    for (armed_on, steps) in [(None, [3]), (Some(plan.steps[3].place.clone()), [4])] {
+        let mut spent = Spent::default();
+        let label = plan.devices[1].label.clone();
+        spent.continued.armed_on = armed_on.into_iter().map(|place| (label.clone(), place)).collect();
+        let mut bench = Bench::after(plan.clone(), spent);
+        bench.own_button(1, doseward::model::report::OwnButton::Started(raw(1_200)));
+        bench.pass(seconds(3));
+        let doses = bench.entries().filter_map(|(_, entry)| match entry {
+            Entry::Dose(dose) => Some(dose.step),
+            _ => None,
+        });
+        let counted: std::collections::BTreeSet<u8> = doses.collect();
+        assert_eq!(counted, steps.into());
+    }
+}
+
 /// Clinical-safety 1.6: at a client's first visit with a modality the low cap holds; at the second it does not.
 #[test]
 fn sr_13_a_first_visit_is_under_the_low_cap() {

@@ -814,6 +814,9 @@ fn sr_13_a_session_that_was_cut_short_goes_on_in_the_next_one() {
         if at == 2 {
             to.add(begin, Entry::Declared { by: therapist(), declared: declared(30) });
         }
+        for step in [2, 1] {
+            to.add(begin, Entry::Armed { step, by: therapist(), epoch: Epoch(step.into()) });
+        }
         to.add(begin + 61_000, Entry::Dose(bout(1, begin, begin + 60_000, 1750, 0)));
         journal.progress_done(GUN, OUT).unwrap();
         journal.commit().unwrap();
@@ -834,6 +837,9 @@ fn sr_13_a_session_that_was_cut_short_goes_on_in_the_next_one() {
     journal.recover(stamp(1_300_000)).unwrap();
     let mut once = spent(&journal);
     assert_eq!(course(&once), (1, 60, 1), "cut short: the next one goes on with it");
+    let lie = [("P24 A", "low_back", Side::Left), ("Theragun PRO B", "calf", Side::Right)];
+    let lie = lie.map(|(unit, area, side)| (unit.to_owned(), place(area, side)));
+    assert_eq!(once.continued.armed_on, lie.into());
     assert_eq!(once.day[&Modality::Percussion].as_secs(), 150);
     for (time, day) in [(30, 150), (30, 180), (20, 200)] {
         once.declare_again(declared(time));

@@ -83,10 +83,14 @@ impl Governor {
     /// Books output that nobody commanded, at the step that used the unit last, else at its first.
     pub(super) fn uncommanded(&mut self, now: Mono, device: DeviceId, at: Intensity, out: &mut Vec<Output>) {
         let steps = self.steps_of(device);
-        // In use, else what still counts, else what it was armed for last, for there it is; else the first.
+        let label = self.plan.devices.get(usize::from(device.0)).map(|planned| planned.label.as_str());
+        let before = label.and_then(|label| self.settings.spent.continued.armed_on.get(label));
+        // In use, else what still counts, else what it was armed for last, for there it is, also in the session that this
+        // one goes on with; else the first.
         let nearest = |index: &usize| {
             let run = self.runs.get(*index)?;
-            Some((run.is_live(), run.ledger.is_open(), run.armed_at, std::cmp::Reverse(*index)))
+            let lay_there = before.is_some() && self.plan.steps.get(*index).map(|step| &step.place) == before;
+            Some((run.is_live(), run.ledger.is_open(), run.armed_at, lay_there, std::cmp::Reverse(*index)))
         };
         let Some(index) = steps.iter().copied().max_by_key(nearest) else {
             return;

@@ -49,6 +49,8 @@ pub struct Continued {
     pub declared: Vec<Declared>,
     /// It is one of the plan's sessions of this week.
     pub in_week: bool,
+    /// Where each unit was armed for last in it, by the unit's label: there it lies.
+    pub armed_on: BTreeMap<String, Place>,
 }
 
 /// Time on one half of an area today.

@@ -158,6 +158,7 @@ impl Reader {
         let of_today: Vec<&RecordedDose> =
             doses.iter().filter(|dose| counted.is_today(dose, today)).collect();
         counted.doses(&of_today, spent);
+        counted.armed_on(&units, spent)?;
         counted.declared(today, spent)
     }
 }
@@ -251,6 +252,23 @@ impl Counted<'_> {
             *until = ended.map_or(most, |(entry, _)| entry.mono_us.min(most));
         }
         merged(spans, 0)
+    }
+
+    fn armed_on(&self, units: &[String], spent: &mut Spent) -> Result<(), RecordError> {
+        for (entry, body) in &self.entries {
+            let Body::Armed { step: armed, .. } = body else {
+                continue;
+            };
+            let step = self.steps.iter().find(|step| step.number == *armed);
+            let Some((step, unit)) = step.and_then(|step| Some((step, units.get(usize::from(step.device))?)))
+            else {
+                continue;
+            };
+            let side = entry::side(&step.side).map_err(|source| store::unreadable(entry, source))?;
+            let place = Place { area: AreaCode::new(step.area.clone()), side };
+            spent.continued.armed_on.insert(unit.clone(), place);
+        }
+        Ok(())
     }
 
     fn declared(&self, today: Today<'_>, spent: &mut Spent) -> Result<(), RecordError> {
