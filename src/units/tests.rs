@@ -18,6 +18,7 @@ fn texts_are_read_exactly() {
     check("29.167 Hz", Hertz::from_millihertz(29_167));
     check("20 uC", Microcoulombs::from_picocoulombs(20_000_000));
     check("1200 raw", RawSpeed::from_raw(1200));
+    check("70000 raw", RawForce::from_raw(70_000));
     check("120 raw", RawForce::from_raw(120));
     check("2 level", Level::from_level(2));
     check("25 cm2", SquareCentimetres::from_square_millimetres(2_500));
