@@ -165,7 +165,7 @@ impl<'a> World<'a> {
             ticket: 0,
             requests: 0,
             version: Version(0),
-            person: Person::new(random.next(), length),
+            person: Person::new(random.next(), length, &made.plan),
             link_random: Seeded::new(random.next()),
             fault_random: Seeded::new(random.next()),
             faulty: !random.chance(125),

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::governor::{Act, Entry, Input, RecordHealth, Request, RequestId, Seq, Settings, Version};
 use crate::model::command::{Channel, DeviceId};
 use crate::model::dose::Dose;
+use crate::model::plan::Plan;
 use crate::model::session::{SessionId, StopReason};
 use crate::record::entry::{SessionHead, Stamp};
 use crate::record::journal::Journal;
@@ -156,7 +157,7 @@ async fn run(kit: &Kit, seed: u64, options: &Options) -> Result<Course, String> 
     }
     let mut day = Day { kit, made: &made, clock, common, seed, options, lives: 0 };
     let crash = random.chance(400).then(|| random.span(Duration::from_secs(60), options.length()));
-    let mut people = People::new(&mut random, options);
+    let mut people = People::new(&mut random, options, &made.plan);
     if let Some(crash) = crash {
         day.live(&mut fars, &mut people, Some(crash)).await?;
     }
@@ -179,9 +180,9 @@ struct People {
 }
 
 impl People {
-    fn new(random: &mut Seeded, options: &Options) -> Self {
+    fn new(random: &mut Seeded, options: &Options, plan: &Plan) -> Self {
         Self {
-            person: Person::new(random.next(), options.length()),
+            person: Person::new(random.next(), options.length(), plan),
             random: Seeded::new(random.next()),
             requests: 0,
             version: Version(0),

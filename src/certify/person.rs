@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plans::CLIENT;
+use crate::alarm::Cause;
 use crate::governor::{Act, Resolution, Snapshot, StepState, StepView, StopView};
 use crate::model::command::{DeviceId, Generation, Intensity};
 use crate::model::limit::LimitOwner;
-use crate::model::plan::ClientCode;
+use crate::model::plan::{ClientCode, Plan};
 use crate::model::session::{Actor, Discomfort, StopReason};
 use crate::sim::Seeded;
 use crate::units::Mono;
 
 /// Attempts at one step before the next one is tried.
-const ATTEMPTS_MAX: u32 = 28;
+const ATTEMPTS_MAX: u32 = 32;
 
 /// What a person does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub(crate) enum Gesture {
 #[derive(Debug)]
 pub(crate) struct Person {
     random: Seeded,
+    /// The unit of each step.
+    units: BTreeMap<u8, DeviceId>,
     attempts: BTreeMap<u8, u32>,
     /// Nobody does anything before then: a pause between steps, or the therapist is called away.
     idle_until: Mono,
@@ -54,10 +57,11 @@ pub(crate) fn actor() -> Actor {
 
 impl Person {
     /// Makes the people of a session of this length.
-    pub(crate) fn new(seed: u64, length: Duration) -> Self {
+    pub(crate) fn new(seed: u64, length: Duration, plan: &Plan) -> Self {
         let last = length.mul_f64(0.85);
         Self {
             random: Seeded::new(seed),
+            units: plan.steps.iter().map(|step| (step.number, step.device)).collect(),
             attempts: BTreeMap::new(),
             idle_until: Mono::ORIGIN,
             last_from: Mono::ORIGIN.saturating_add(last),
@@ -138,12 +142,15 @@ impl Person {
             return live.get(usize::try_from(at).unwrap_or(0)).copied();
         }
         let last = view.steps.last().map(|step| step.number);
+        // Who reads that a unit is locked works with another one meanwhile, mostly.
+        let patient = self.random.chance(900);
         let open = view.steps.iter().find(|step| {
             let over = step.state == StepState::Ended(StopReason::Completed);
             let tired = self.attempts.get(&step.number).copied().unwrap_or(0) >= ATTEMPTS_MAX;
             let early = Some(step.number) == last && view.at < self.last_from;
             let beside = live.iter().any(|live| live.number == step.number);
-            !over && !tired && !early && !beside
+            let locked = patient && self.is_locked(view, step.number);
+            !over && !tired && !early && !beside && !locked
         });
         if let Some(step) = open
             && self.working_on != Some(step.number)
@@ -153,6 +160,11 @@ impl Person {
             self.idle_until = view.at.saturating_add(pause);
         }
         open.or(live.first().copied())
+    }
+
+    fn is_locked(&self, view: &Snapshot, step: u8) -> bool {
+        let unit = self.units.get(&step).copied();
+        view.alarms.iter().any(|alarm| alarm.cause == Cause::LockedOut && alarm.device == unit)
     }
 
     fn arm(&mut self, view: &Snapshot, step: u8, soon: Duration) -> (Gesture, Duration) {
@@ -204,15 +216,15 @@ impl Person {
                 let Some(score) = Discomfort::new(score) else { return Gesture::Look };
                 Act::Comfort { step: number, score }
             }
-            23 | 24 => Act::TooMuch { step: number },
-            25 | 26 => Act::ClientLess { step: number },
-            27..=30 => Act::OperatorLimit { step: number, limit: self.own_limit(step) },
-            31 => Act::Hold { step: number },
-            32 => Act::StopStep { step: number },
-            33 => Act::Finish { step: number },
-            34 => return Gesture::Stop(StopReason::EmergencyStop),
-            35 => return Gesture::Stop(StopReason::ClientRequest),
-            36..=38 => {
+            23..=26 => Act::TooMuch { step: number },
+            27 | 28 => Act::ClientLess { step: number },
+            29..=31 => Act::OperatorLimit { step: number, limit: self.own_limit(step) },
+            32 => Act::Hold { step: number },
+            33 => Act::StopStep { step: number },
+            34 => Act::Finish { step: number },
+            35 => return Gesture::Stop(StopReason::EmergencyStop),
+            36 => return Gesture::Stop(StopReason::ClientRequest),
+            37..=38 => {
                 let half = step.setpoint.magnitude() / 2;
                 Act::Set { step: number, intensity: step.allowed.with_magnitude(half), reason: None }
             }

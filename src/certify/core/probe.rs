@@ -22,23 +22,31 @@ use crate::sim::Seeded;
 use crate::units::RawForce;
 
 /// Goals of a session.
-const GOALS: u64 = 120;
+const GOALS: u64 = 140;
 /// Goals that are given in one visit of a short state, and at one time in a state that lasts.
 const AT_ONCE: usize = 12;
 const AT_ONCE_LASTING: usize = 4;
-/// From this part of the session on units are found unusable, in the states of its goals; they stay so.
+/// From this part of the session on units are found unusable, in the states of its goals; they stay so. Those that are
+/// short are waited for from earlier on, in sessions that have no others.
 const FINDS_FROM: f64 = 0.5;
-/// From this part of the session on it is closed in the state of its goal.
-const CLOSES_FROM: f64 = 0.7;
-/// How often each state is one in which a unit is found unusable, and the one to be closed in: the rarer, the oftener.
-/// Waiting or over is always some other step.
-const FOUND_IN: [usize; 9] = [1, 2, 3, 3, 4, 4, 5, 5, 5];
-const CLOSED_IN: [usize; 12] = [1, 1, 2, 2, 3, 3, 3, 4, 4, 5, 5, 5];
+const FINDS_SHORT_FROM: f64 = 0.3;
+/// From this part of the session on it is closed in the state of its goal; late in it, in one that is less rare.
+const CLOSES_FROM: f64 = 0.5;
+const CLOSES_LATE_FROM: f64 = 0.75;
+/// How often each state that lasts is one in which a unit is found unusable, and each state the one to be closed in: the
+/// rarer, the oftener. Waiting or over is always some other step.
+const FOUND_IN: [usize; 7] = [1, 2, 2, 2, 4, 4, 4];
+const CLOSED_IN: [usize; 11] = [1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 5];
+const CLOSED_LATE_IN: [usize; 7] = [1, 1, 2, 2, 2, 4, 4];
 
 const FINISH: usize = 7;
 /// Kinds that may take a step out of a state with output; see [`KINDS`].
 const ENDS_OUTPUT: [usize; 25] =
     [5, 7, 8, 9, 10, 13, 16, 19, 20, 22, 23, 28, 29, 31, 33, 36, 38, 39, 41, 43, 44, 46, 48, 51, 53];
+/// Kinds that meet running steps often without being goals.
+const COMMON_IN_RUNNING: [usize; 16] = [3, 4, 5, 7, 9, 10, 11, 15, 16, 18, 20, 21, 24, 40, 42, 51];
+/// Kinds that hardly ever do: twice as often a goal.
+const RARE_IN_RUNNING: [usize; 13] = [13, 19, 28, 29, 31, 36, 38, 39, 41, 44, 46, 48, 53];
 
 const ARMING: usize = 1;
 const RUNNING: usize = 3;
@@ -58,16 +66,28 @@ pub(super) struct Probes {
     epochs: BTreeMap<u8, Epoch>,
     /// In which states units are still to be found unusable.
     unusable: Vec<usize>,
+    /// From which part of the session on.
+    finds_from: f64,
     /// In which state the session is closed, unless it ends before.
     closing: usize,
+    /// In which one late in it.
+    closing_late: usize,
 }
 
 impl Probes {
     pub(super) fn new(seed: u64, wanted: bool) -> Self {
         if !wanted {
             let goals = vec![Vec::new(); STATES.len()];
-            let (random, unusable) = (Seeded::new(seed), Vec::new());
-            return Self { random, goals, epochs: BTreeMap::new(), unusable, closing: usize::MAX };
+            let (random, epochs, unusable) = (Seeded::new(seed), BTreeMap::new(), Vec::new());
+            return Self {
+                random,
+                goals,
+                epochs,
+                unusable,
+                finds_from: FINDS_FROM,
+                closing: usize::MAX,
+                closing_late: usize::MAX,
+            };
         }
         let mut random = Seeded::new(seed);
         let mut goals = vec![Vec::new(); STATES.len()];
@@ -77,22 +97,29 @@ impl Probes {
             if let Some(kind) = pick(&kinds, &mut random).and_then(|at| kinds.get(at))
                 && let Some(at) = pick(&goals, &mut random)
                 && let Some(list) = goals.get_mut(at)
+                && !(at == RUNNING && COMMON_IN_RUNNING.contains(kind))
             {
-                list.push(*kind);
+                let times = if at == RUNNING && RARE_IN_RUNNING.contains(kind) { 2 } else { 1 };
+                list.extend(std::iter::repeat_n(*kind, times));
             }
         }
         let mut one_of = |list: &[usize]| pick(list, &mut random).and_then(|at| list.get(at)).copied();
         let closing = one_of(&CLOSED_IN).unwrap_or(ARMING);
-        // In one session of two, so that the others have their units to the end.
-        let found = if seed.is_multiple_of(2) { 4 } else { 0 };
-        let unusable = (0..found).filter_map(|_| one_of(&FOUND_IN)).collect();
+        let closing_late = one_of(&CLOSED_LATE_IN).unwrap_or(ARMING);
+        // In some of the sessions, so that the others have their units to the end.
+        let (unusable, finds_from) = match seed % 8 {
+            0 => (vec![RUNNING, FINISHING], FINDS_SHORT_FROM),
+            4 => (vec![FINISHING, RUNNING], FINDS_SHORT_FROM),
+            1 | 2 | 6 => ((0..5).filter_map(|_| one_of(&FOUND_IN)).collect(), FINDS_FROM),
+            _ => (Vec::new(), FINDS_FROM),
+        };
         // What ends output comes last, taken from the end of the list.
         for state in [RUNNING, FINISHING] {
             if let Some(list) = goals.get_mut(state) {
                 list.sort_by_key(|kind| !ENDS_OUTPUT.contains(kind));
             }
         }
-        Self { random, goals, epochs: BTreeMap::new(), unusable, closing }
+        Self { random, goals, epochs: BTreeMap::new(), unusable, finds_from, closing, closing_late }
     }
 
     pub(super) fn entry(&mut self, entry: &Entry) {
@@ -106,7 +133,7 @@ impl Probes {
         self.goals.get(state).filter(|goals| !goals.is_empty())?;
         Some(match state {
             ARMING => self.random.span(Duration::from_micros(200), Duration::from_millis(25)),
-            FINISHING => self.random.span(Duration::from_millis(1), Duration::from_millis(150)),
+            FINISHING => self.random.span(Duration::from_millis(1), Duration::from_millis(60)),
             _ => self.random.span(Duration::from_millis(5), Duration::from_secs(8)),
         })
     }
@@ -136,7 +163,7 @@ impl World<'_> {
     /// Returns whether a running step is brought to its end, which has goals and is short and rare by itself.
     fn finishes(&mut self) -> bool {
         let goals = self.probes.goals.get(FINISHING).is_some_and(|goals| !goals.is_empty());
-        goals && self.probes.random.chance(300)
+        goals && self.probes.random.chance(390)
     }
 
     /// Gives a goal of some step's state now and then, also of states that last.
@@ -156,7 +183,7 @@ impl World<'_> {
     pub(super) fn end_in_states(&mut self) {
         let length = self.end.since(crate::units::Mono::ORIGIN);
         let from = |part: f64| crate::units::Mono::ORIGIN.saturating_add(length.mul_f64(part));
-        if self.stalled || self.now < from(FINDS_FROM) {
+        if self.stalled || self.now < from(self.probes.finds_from) {
             return;
         }
         for goal in (0..self.probes.unusable.len()).rev() {
@@ -167,6 +194,9 @@ impl World<'_> {
                 self.give(UNUSABLE, step);
                 break;
             }
+        }
+        if self.now >= from(CLOSES_LATE_FROM) {
+            self.probes.closing = self.probes.closing_late;
         }
         if self.now >= from(CLOSES_FROM) && self.in_state(self.probes.closing).is_some() {
             self.closed = true;
