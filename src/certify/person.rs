@@ -156,7 +156,7 @@ impl Person {
             && self.working_on != Some(step.number)
         {
             self.working_on = Some(step.number);
-            let pause = self.random.span(Duration::from_secs(5), Duration::from_secs(150));
+            let pause = self.random.span(Duration::from_secs(5), Duration::from_secs(110));
             self.idle_until = view.at.saturating_add(pause);
         }
         open.or(live.first().copied())

@@ -22,7 +22,7 @@ use crate::sim::Seeded;
 use crate::units::RawForce;
 
 /// Goals of a session.
-const GOALS: u64 = 140;
+const GOALS: u64 = 150;
 /// Goals that are given in one visit of a short state, and at one time in a state that lasts.
 const AT_ONCE: usize = 12;
 const AT_ONCE_LASTING: usize = 4;
@@ -31,7 +31,7 @@ const AT_ONCE_LASTING: usize = 4;
 const FINDS_FROM: f64 = 0.5;
 const FINDS_SHORT_FROM: f64 = 0.3;
 /// From this part of the session on it is closed in the state of its goal; late in it, in one that is less rare.
-const CLOSES_FROM: f64 = 0.5;
+const CLOSES_FROM: f64 = 0.45;
 const CLOSES_LATE_FROM: f64 = 0.75;
 /// How often each state that lasts is one in which a unit is found unusable, and each state the one to be closed in: the
 /// rarer, the oftener. Waiting or over is always some other step.
