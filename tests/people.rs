@@ -858,6 +858,31 @@ fn an_armed_step_may_be_started_at_the_gun_up_to_its_limit() {
     crate::support::laws::law_7(&bench);
 }
 
+/// SR-06: the screen's first rise keeps its distance from what a hand has just set, as from any other change.
+#[test]
+fn sr_06_a_rise_keeps_its_distance_from_what_a_hand_set() {
+    for button in
+        [OwnButton::Started(raw(1_200)), OwnButton::Changed(raw(1_100)), OwnButton::Lowered(raw(1_100))]
+    {
+        let mut bench = by_hand();
+        if !matches!(button, OwnButton::Started(_)) {
+            bench.own_button(1, OwnButton::Started(raw(1_200)));
+            bench.pass(secs(1));
+        }
+        bench.own_button(1, button);
+        let from = shown(&bench).steps[2].setpoint;
+        bench.act(Act::Set {
+            step: 3,
+            intensity: raw(2_000),
+            reason: Some("asked by the client".to_owned()),
+        });
+        bench.pass(ms(95));
+        assert_eq!(shown(&bench).steps[2].setpoint, from, "{button:?}");
+        bench.pass(ms(35));
+        assert!(shown(&bench).steps[2].setpoint.magnitude() > from.magnitude(), "{button:?}");
+    }
+}
+
 /// Design 5: without the word of the plan, before the record has it, above the limit, or while a rise is forbidden, a start
 /// at the gun is stopped, counted and an alarm.
 #[test]

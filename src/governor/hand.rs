@@ -15,7 +15,7 @@ use crate::alarm::Cause;
 use crate::governor::output::{Cleared, Entry, Output, Refusal};
 use crate::governor::state::Pending;
 use crate::governor::stop::After;
-use crate::governor::{Governor, StepState, limits};
+use crate::governor::{Governor, StepState, limits, rise};
 use crate::model::command::{Command, DeviceId, Intensity, Setpoint};
 use crate::model::report::OwnButton;
 use crate::model::session::StopReason;
@@ -41,7 +41,7 @@ impl Governor {
                 }
             }
             OwnButton::Started(at) if self.start_by_hand(now, device, at, out) => {}
-            OwnButton::Changed(to) if self.change_by_hand(device, to) => {}
+            OwnButton::Changed(to) if self.change_by_hand(now, device, to) => {}
             OwnButton::Started(at) => {
                 self.moved_by_hand(now, device, at, out);
                 self.zero_unit(now, device, None, After::End(StopReason::StartedAtDevice), out);
@@ -62,7 +62,7 @@ impl Governor {
             return;
         };
         if to.magnitude() < run.setpoint.magnitude() {
-            (run.asked, run.setpoint, run.target, run.envelope) = (to, to, to, to);
+            self.follow(now, index, to);
         } else {
             run.target = run.setpoint;
         }
@@ -197,16 +197,16 @@ impl Governor {
             run.state = StepState::Running;
             run.on_since = Some(since);
             run.delivered = Some(at);
-            (run.asked, run.setpoint, run.target, run.envelope) = (at, at, at, at);
             run.told = (most, now);
         }
+        self.follow(now, index, at);
         self.void_pending(now, index, Refusal::State { why: "It was started at the gun itself." }, out);
         self.bump();
         true
     }
 
     /// Takes over a change at a gun that was started there; what is above the limit it does not take over.
-    fn change_by_hand(&mut self, device: DeviceId, to: Intensity) -> bool {
+    fn change_by_hand(&mut self, now: Mono, device: DeviceId, to: Intensity) -> bool {
         let running = self.steps_of(device).into_iter().find_map(|index| {
             let run = self.runs.get(index).filter(|run| run.state == StepState::Running)?;
             Some((index, run.by_hand?.0))
@@ -217,11 +217,19 @@ impl Governor {
         if !to.same_kind(most) || to.magnitude() > most.magnitude().min(self.allowed(index)) {
             return false;
         }
-        if let Some(run) = self.runs.get_mut(index) {
-            (run.asked, run.setpoint, run.target, run.envelope) = (to, to, to, to);
-        }
+        self.follow(now, index, to);
         self.bump();
         true
+    }
+
+    /// Takes what a hand has set as the setpoint; the next rise keeps its distance from it as from any change.
+    fn follow(&mut self, now: Mono, index: usize, to: Intensity) {
+        let pause = self.step(index).and_then(|step| self.capability(step.device));
+        let pause = pause.map_or(Duration::ZERO, |capability| rise::pause(&capability.intensity));
+        if let Some(run) = self.runs.get_mut(index) {
+            (run.asked, run.setpoint, run.target, run.envelope) = (to, to, to, to);
+            run.rise_at = now.saturating_add(pause);
+        }
     }
 }
 

@@ -74,6 +74,7 @@ proptest! {
         check(&Centimetres::from_millimetres(raw).to_string(), Centimetres::from_millimetres(raw));
         check(&Hertz::from_millihertz(raw).to_string(), Hertz::from_millihertz(raw));
         check(&RawSpeed::from_raw(small).to_string(), RawSpeed::from_raw(small));
+        check(&RawForce::from_raw(raw).to_string(), RawForce::from_raw(raw));
         check(&Microcoulombs::from_picocoulombs(charge).to_string(), Microcoulombs::from_picocoulombs(charge));
         check(
             &SquareCentimetres::from_square_millimetres(raw).to_string(),
