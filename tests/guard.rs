@@ -105,13 +105,21 @@ struct Truth {
 impl Truth {
     fn read(path: &Path) -> Self {
         let mut truth = Self { heard: Vec::new(), given: Vec::new() };
+        let mut line_rest = Vec::new();
         for line in std::fs::read_to_string(path).unwrap_or_default().lines() {
             let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { continue };
             let (at, unit) = (line["t_us"].as_u64().unwrap(), line["unit"].as_str().unwrap().to_owned());
             if line["kind"] == "heard" {
                 let hex = line["bytes"].as_str().unwrap();
                 let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
-                truth.heard.push(Heard { at, unit, bytes: (0..hex.len()).step_by(2).map(byte).collect() });
+                let mut bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+                if unit == UNITS[0] {
+                    // A frame may come in two reads: it is heard with its last byte.
+                    line_rest.append(&mut bytes);
+                    let (_, whole) = commands(&line_rest);
+                    bytes = line_rest.drain(..whole).collect();
+                }
+                truth.heard.push(Heard { at, unit, bytes });
             } else {
                 let number = |key: &str| line[key].as_u64().unwrap();
                 let (channel, present) = (number("channel"), number("present"));
@@ -145,30 +153,43 @@ fn means(heard: &Heard) -> (bool, bool) {
         };
         return (speed == Some(0), speed.is_some_and(|speed| speed > 0));
     }
-    let commands = commands(&heard.bytes);
+    let (commands, _) = commands(&heard.bytes);
     (commands.contains(&34), commands.contains(&32))
 }
 
-/// The command numbers in a chunk of a ScienceMode line: frames F0…0F, 81 escapes the next byte XOR 55, then checksum and
-/// length of two bytes each, then packet number (6 bits) and command (10 bits).
-fn commands(bytes: &[u8]) -> Vec<u16> {
-    let mut found = Vec::new();
-    for frame in bytes.split(|byte| *byte == 0x0F) {
-        let Some(start) = frame.iter().rposition(|byte| *byte == 0xF0) else { continue };
-        let (mut plain, mut escaped) = (Vec::new(), false);
-        for byte in &frame[start + 1..] {
-            if !escaped && *byte == 0x81 {
-                escaped = true;
-                continue;
+/// The command numbers of the whole frames in the bytes of a ScienceMode line, and how many bytes they took: frames F0…0F,
+/// 81 escapes the next byte XOR 55, whatever it looks like then; checksum and length of two bytes each, then packet number
+/// (6 bits) and command (10 bits).
+fn commands(bytes: &[u8]) -> (Vec<u16>, usize) {
+    let (mut found, mut used) = (Vec::new(), 0);
+    let (mut plain, mut escaped) = (None, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match (&mut plain, byte) {
+            (Some(inner), _) if escaped => {
+                Vec::push(inner, byte ^ 0x55);
+                escaped = false;
             }
-            plain.push(if escaped { byte ^ 0x55 } else { *byte });
-            escaped = false;
-        }
-        if let [_, _, _, _, high, low, ..] = plain.as_slice() {
-            found.push(u16::from_be_bytes([high & 3, *low]));
+            (_, 0xF0) => plain = Some(Vec::new()),
+            (Some(_), 0x81) => escaped = true,
+            (Some(inner), 0x0F) => {
+                if let [_, _, _, _, high, low, ..] = inner.as_slice() {
+                    found.push(u16::from_be_bytes([high & 3, *low]));
+                }
+                (plain, used) = (None, at + 1);
+            }
+            (Some(inner), _) => inner.push(*byte),
+            (None, _) => {}
         }
     }
-    found
+    (found, used)
+}
+
+#[test]
+fn an_escaped_byte_that_looks_like_an_end_ends_no_frame() {
+    // The stop of the mid level with packet number 35: its checksum begins with 5A, escaped as 0F.
+    let stop = [0xF0, 0x81, 0x55, 0x81, 0x59, 0x81, 0x0F, 0x81, 0x80, 0x8C, 0x22, 0x0F];
+    assert_eq!(commands(&stop), (vec![34], stop.len()));
+    assert_eq!(commands(&stop[..9]), (vec![], 0), "the rest of it comes with the next bytes");
 }
 
 fn now_us() -> u64 {
