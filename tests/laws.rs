@@ -191,6 +191,15 @@ fn sr_44_an_intent_is_judged_again_when_it_becomes_durable() {
     }
 }
 
+/// SR-03: a clinic may choose the operator's lease between 1 and 3 s.
+#[test]
+fn sr_03_the_lease_is_one_to_three_seconds() {
+    for (asked, given) in [(0, 1_000), (1_000, 1_000), (1_200, 1_200), (3_000, 3_000), (60_000, 3_000)] {
+        let settings = doseward::governor::Settings::with_lease(Duration::from_millis(asked));
+        assert_eq!(settings.lease, Duration::from_millis(given));
+    }
+}
+
 /// H-08, SR-03, SR-47: the lease runs from the issue time of what was painted; old, replayed and future echoes renew nothing.
 #[test]
 fn sr_03_sr_47_only_a_fresh_echo_keeps_the_lease() {
