@@ -376,6 +376,52 @@ fn sr_12_an_area_rests_between_two_bouts_also_over_a_restart() {
     bench.arm(3);
 }
 
+/// SR-12: another modality on the area, or percussion of another area, lets no area wait.
+#[test]
+fn sr_12_only_the_same_modality_on_the_area_lets_it_rest() {
+    let mut plan = plan();
+    plan.steps[0].place = calf();
+    plan.steps[2].rest = seconds(30);
+    plan.steps[3].place.area = AreaCode::new("quadriceps");
+    let mut bench = Bench::ready(plan.clone());
+    give(&mut bench, Bout::Stop(4, 5));
+    bench.arm(3);
+    let mut bench = Bench::ready(plan);
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(seconds(3));
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(seconds(1));
+    bench.act(Act::SensationReturned { step: 3 });
+    bench.idle_answers();
+    bench.arm(3);
+}
+
+/// SR-12, SR-25: the last instants: with one second of its time left a step may start, half an hour after TENS too.
+#[test]
+fn sr_12_sr_25_limits_hold_to_the_microsecond() {
+    let verdict = |spent: Spent| {
+        let mut bench = Bench::after(plan(), spent);
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: 3 });
+        (bench.verdict(request), bench.now.since(doseward::units::Mono::ORIGIN))
+    };
+    let (_, passed) = verdict(Spent::default());
+    let microsecond = Duration::from_micros(1);
+    for (time, enough) in [(seconds(119), true), (seconds(119) + microsecond, false)] {
+        let mut spent = Spent::default();
+        spent.add(Modality::Percussion, &calf(), time, seconds(3_600));
+        let (verdict, _) = verdict(spent);
+        assert_eq!(matches!(verdict, Some(Verdict::Granted { .. })), enough, "{time:?}: {verdict:?}");
+        assert_eq!(matches!(verdict, Some(Verdict::Refused(Refusal::Budget { .. }))), !enough, "{time:?}");
+    }
+    for (ago, felt) in [(seconds(1_800), true), (seconds(1_800) - microsecond, false)] {
+        let numb = vec![(calf(), ago - passed)];
+        let (verdict, _) = verdict(Spent { numb, ..Spent::default() });
+        assert_eq!(matches!(verdict, Some(Verdict::Refused(Refusal::Numb { .. }))), !felt, "{verdict:?}");
+    }
+}
+
 /// SR-12: a held bout and what follows are one bout, but not when another was on the area in between.
 #[test]
 fn sr_12_a_held_step_rests_after_another_bout_on_its_area() {

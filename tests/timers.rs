@@ -166,6 +166,13 @@ fn sr_32_a_progress_row_at_least_each_second() {
         .map(|said| said.at)
         .collect();
     assert!(rows.len() >= 15, "{}", rows.len());
+    // A dose that is closed while output goes on is followed by the row of what goes on, in the same call.
+    let doses = bench.entries().filter_map(|(at, entry)| match entry {
+        Entry::Dose(dose) if dose.device == DeviceId(1) => Some((at, dose.until)),
+        _ => None,
+    });
+    let closed: Vec<Mono> = doses.filter(|(at, until)| at == until).map(|(at, _)| at).collect();
+    assert!(closed.len() >= 3 && closed.iter().all(|at| rows.contains(at)), "{closed:?} in {rows:?}");
     for pair in rows.windows(2) {
         assert!(pair[1].since(pair[0]) <= Duration::from_secs(1), "{pair:?}");
     }

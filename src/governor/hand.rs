@@ -58,14 +58,10 @@ impl Governor {
     /// Lowered by hand is the new setpoint, unless less was ordered meanwhile; a rise on its way is given up.
     fn lowered_at_device(&mut self, now: Mono, index: usize, to: Intensity, out: &mut Vec<Output>) {
         self.void_pending(now, index, Refusal::State { why: "It was lowered at the gun itself." }, out);
-        let Some(run) = self.runs.get_mut(index) else {
+        let Some(setpoint) = self.runs.get(index).map(|run| run.setpoint) else {
             return;
         };
-        if to.magnitude() < run.setpoint.magnitude() {
-            self.follow(now, index, to);
-        } else {
-            run.target = run.setpoint;
-        }
+        self.follow(now, index, setpoint.with_magnitude(to.magnitude().min(setpoint.magnitude())));
         if let Some(value) = speed_setpoint(to) {
             self.book(index, now, out, |ledger, closed| ledger.lowered_at_device(now, value, closed));
         }
