@@ -209,6 +209,7 @@ fn sr_03_sr_47_only_a_fresh_echo_keeps_the_lease() {
     bench.pass(Duration::from_secs(1));
     bench.operator_here = false;
     let left = bench.now;
+    bench.input(Input::Heartbeat { issued: left });
     let mut at_zero = None;
     for _ in 0..300 {
         bench.pass(Duration::from_millis(10));
@@ -225,6 +226,7 @@ fn sr_03_sr_47_only_a_fresh_echo_keeps_the_lease() {
     assert!(at_zero <= Duration::from_millis(2_250), "zero {at_zero:?} after the last echo");
     let lapse = bench.entries().find(|(_, entry)| matches!(entry, Entry::Held { .. }));
     let lapse = lapse.expect("a lapse holds").0.since(left);
+    assert_eq!(lapse, Duration::from_secs(2), "to the microsecond");
     println!("lapse {lapse:?} after the last echo, zero {:?} after it", at_zero.saturating_sub(lapse));
     assert!(at_zero <= lapse + Duration::from_millis(250));
 }

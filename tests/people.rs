@@ -840,6 +840,11 @@ fn an_armed_step_may_be_started_at_the_gun_up_to_its_limit() {
 
     let mut bench = by_hand();
     bench.own_button(1, OwnButton::Started(raw(1_200)));
+    bench.own_button(1, OwnButton::Changed(raw(2_401)));
+    assert_eq!(state(&bench, 3), StepState::Ended(StopReason::LimitViolation), "above its limit");
+
+    let mut bench = by_hand();
+    bench.own_button(1, OwnButton::Started(raw(1_200)));
     bench.pass(secs(25));
     assert_eq!(state(&bench, 3), StepState::Ended(StopReason::Completed));
     let dose: Vec<_> = bench
@@ -1092,6 +1097,13 @@ fn sr_36_an_alarm_is_seen_and_silent_but_never_cleared_while_true() {
     assert_eq!(shown(&bench).sounding.priority, None);
     bench.pass(ms(100));
     assert_eq!(shown(&bench).sounding.priority, Some(Priority::Medium), "120 s, and not longer");
+
+    let states = [AlarmOutput::Untested, AlarmOutput::Heard, AlarmOutput::Logged, AlarmOutput::Failing];
+    assert_eq!(
+        states.map(AlarmOutput::word),
+        ["untested", "heard", "log", "failing"],
+        "as the record says it"
+    );
 
     // A pause ends when an output is no more at proven zero.
     let mut bench = Bench::ready(three_steps());

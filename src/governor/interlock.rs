@@ -83,14 +83,11 @@ impl Common {
 }
 
 impl Governor {
-    #[cfg(not(feature = "defects"))]
-    const fn latch(&self) -> Option<Generation> {
-        self.latched
-    }
-
-    #[cfg(feature = "defects")]
     fn latch(&self) -> Option<Generation> {
-        self.latched.filter(|_| !self.has(super::Defect::RiseWhileStopped))
+        let latched = self.latched;
+        #[cfg(feature = "defects")]
+        let latched = latched.filter(|_| !self.has(super::Defect::RiseWhileStopped));
+        latched
     }
 
     /// Returns why a step may not be armed now.
