@@ -888,6 +888,21 @@ fn sr_06_a_rise_keeps_its_distance_from_what_a_hand_set() {
     }
 }
 
+/// Design 5: a gun lowered to the setpoint itself, in the middle of a rise: the rest of it is given up and no more is asked.
+#[test]
+fn a_gun_lowered_to_its_setpoint_gives_up_the_rest_of_its_rise() {
+    let mut bench = gun_of(three_steps(), 2_000);
+    bench.act(Act::Set { step: 3, intensity: raw(1_200), reason: None });
+    bench.act(Act::Set { step: 3, intensity: raw(2_000), reason: Some("asked by the client".to_owned()) });
+    bench.pass(ms(350));
+    let step = |bench: &Bench| shown(bench).steps[2].clone();
+    let at = step(&bench).setpoint;
+    assert!(at.magnitude() > 1_200 && step(&bench).asked == raw(2_000), "in mid-rise: {at:?}");
+    bench.own_button(1, OwnButton::Lowered(at));
+    bench.pass(secs(2));
+    assert_eq!((step(&bench).asked, step(&bench).setpoint), (at, at));
+}
+
 /// Design 5: without the word of the plan, before the record has it, above the limit, or while a rise is forbidden, a start
 /// at the gun is stopped, counted and an alarm.
 #[test]
