@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, Refusal, Resolution, Verdict};
+use doseward::governor::{Act, Entry, Input, Refusal, Resolution, Verdict};
 use doseward::model::area::{AreaCode, Place, Side};
 use doseward::model::budget::{Budget, Declared, DoseRef, OpenDose, Spent};
 use doseward::model::command::{Channel, DeviceId};
@@ -450,6 +450,84 @@ fn sr_12_a_held_step_rests_after_another_bout_on_its_area() {
     assert!(matches!(verdict, Some(Verdict::Refused(Refusal::Rest { .. }))), "{verdict:?}");
     bench.pass(seconds(30));
     assert!(matches!(resumed(&mut bench), Some(Verdict::Granted { .. })));
+}
+
+/// SR-12: what was held goes on at once when only another modality was on its area meanwhile, and when another bout of its
+/// own modality ended with it, not after it.
+#[test]
+fn sr_12_a_held_step_rests_only_after_what_came_later() {
+    let mut plan = plan();
+    plan.steps[0].place = calf();
+    plan.steps[2].rest = seconds(30);
+    let mut bench = Bench::ready(plan);
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(seconds(5));
+    bench.act(Act::Hold { step: 3 });
+    bench.pass(seconds(5));
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(seconds(3));
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(seconds(1));
+    bench.act(Act::SensationReturned { step: 3 });
+    resume(&mut bench, 3);
+
+    let mut plan = self::plan();
+    for step in &mut plan.steps[..2] {
+        step.rest = seconds(30);
+    }
+    let mut bench = Bench::ready(plan);
+    for step in [1, 2] {
+        bench.arm(step);
+        bench.set(step, milliamps(5));
+    }
+    bench.pass(seconds(3));
+    bench.input(Input::Guard { present: false });
+    bench.pass(seconds(1));
+    bench.input(Input::Guard { present: true });
+    bench.pass(seconds(1));
+    resume(&mut bench, 1);
+}
+
+fn resume(bench: &mut Bench, step: u8) {
+    bench.idle_answers();
+    let request = bench.act(Act::Resume { step });
+    bench.pass(seconds(1));
+    let verdict = bench.verdict(request);
+    assert!(matches!(verdict, Some(Verdict::Granted { .. })), "{step}: {verdict:?}");
+}
+
+/// SR-25: sensation said to have returned at the very end of TENS counts for that TENS; while its end is not proven, nothing
+/// else works its area.
+#[test]
+fn sr_25_sensation_counts_from_the_end_of_tens() {
+    let mut plan = plan();
+    plan.steps[0].place = calf();
+    let stopping = || {
+        let mut bench = Bench::ready(plan.clone());
+        bench.arm(1);
+        bench.set(1, milliamps(5));
+        bench.pass(seconds(3));
+        bench.act(Act::StopStep { step: 1 });
+        bench
+    };
+    let mut bench = stopping();
+    bench.act(Act::SensationReturned { step: 3 });
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 3 });
+    let verdict = bench.verdict(request);
+    assert!(matches!(verdict, Some(Verdict::Refused(Refusal::State { .. }))), "not proven: {verdict:?}");
+    bench.pass(seconds(2));
+    let doses = bench.entries().filter_map(|(_, entry)| match entry {
+        Entry::Dose(dose) => Some(dose.until),
+        _ => None,
+    });
+    let end = doses.last().expect("a dose");
+    let mut bench = stopping();
+    bench.pass(end.since(bench.now));
+    bench.act(Act::SensationReturned { step: 3 });
+    bench.arm(3);
 }
 
 /// SR-25: for 30 min after TENS no percussion on its area unless the therapist says that sensation has returned; logged.

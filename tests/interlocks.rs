@@ -186,6 +186,11 @@ fn sr_47_the_lease_runs_from_the_issue_of_a_fresh_echo() {
             bench.act(Act::StopStep { step: 1 });
             bench.pass(us);
             assert!(blocked(&mut bench), "at the end");
+            let lapsed = bench.now;
+            bench.input(Input::Heartbeat { issued: lapsed.saturating_sub(us) });
+            assert!(blocked(&mut bench), "an echo from before the lapse");
+            bench.input(Input::Heartbeat { issued: lapsed });
+            assert!(!blocked(&mut bench), "an echo from the instant of the lapse");
         }
     }
     let mut bench = Bench::ready(three_steps());
@@ -214,6 +219,19 @@ fn sr_23_an_answer_is_fresh_up_to_the_suspect_time() {
             assert_eq!(fresh, expected, "step {step} {suspect} ms and {late} µs: {asked:?}");
         }
     }
+}
+
+/// SR-45: a unit that answers, but whose stop after the link came back is not proven, is not armed.
+#[test]
+fn sr_45_a_unit_whose_stop_is_not_proven_is_not_armed() {
+    let mut bench = Bench::ready(three_steps());
+    bench.units[1].deaf = true;
+    bench.link(1, false);
+    bench.link(1, true);
+    bench.pass(Duration::from_millis(100));
+    bench.idle_answers();
+    let device = DeviceId(1);
+    assert_eq!(verdict(&mut bench, Act::Arm { step: 3 }), Some(Verdict::Refused(Refusal::NotProven { device })));
 }
 
 /// SR-40: no start below 15 %, a warning below 25 %, each report of a change on record once.

@@ -211,6 +211,35 @@ fn sr_09_a_pattern_over_a_ceiling_is_not_armed() {
     }
 }
 
+/// SR-09, SR-31: width, rate, ON time and duration may be at a limit of the plan, and not a step over it.
+#[test]
+fn sr_09_sr_31_a_pattern_may_be_at_a_limit_and_not_over_it() {
+    use doseward::units::{Hertz, Microseconds};
+    let step = || three_steps().steps[1].clone();
+    let (width, period) = (step().stimulation.unwrap().width, step().stimulation.unwrap().period);
+    let (on, duration) = (step().stimulation.unwrap().cycle.unwrap().on, step().duration);
+    let second = Duration::from_secs(1);
+    let limits = |over: bool| {
+        [
+            Limits { width: Some(Microseconds::from_micros(width.micros() - u32::from(over))), ..Limits::default() },
+            Limits {
+                frequency: Some(Hertz::from_millihertz(1_000_000_000 / period.micros() - u32::from(over))),
+                ..Limits::default()
+            },
+            Limits { on: Some(if over { on - second } else { on }), ..Limits::default() },
+            Limits { duration: Some(if over { duration - second } else { duration }), ..Limits::default() },
+        ]
+    };
+    for over in [false, true] {
+        for limits in limits(over) {
+            let mut step = step();
+            step.chain.get_mut(LimitOwner::Plan).limits = limits.clone();
+            let said = limits::pattern_over_limit(&step);
+            assert_eq!(said.is_some_and(|said| said.ends_with("(plan)")), over, "{limits:?}");
+        }
+    }
+}
+
 /// SR-04, design 3.12: a stimulator that does not stop by itself and a gun that nobody holds are not armed.
 #[test]
 fn sr_04_units_that_cannot_stop_themselves_are_refused_or_held_by_a_person() {

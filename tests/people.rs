@@ -22,7 +22,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use crate::support::bench::{Bench, actor};
 use crate::support::laws::check_log;
-use crate::support::plans::{microamps, milliamps, raw, three_steps, two_modes};
+use crate::support::plans::{level, microamps, milliamps, raw, three_steps, two_modes};
 
 const STIM: DeviceId = DeviceId(0);
 const GUN: DeviceId = DeviceId(1);
@@ -285,10 +285,12 @@ fn sr_21_every_way_to_say_less_lowers_at_once_and_locks() {
             _ => false,
         };
         assert!(bench.entries().any(|(at, entry)| at == said && mine(entry)), "{name}");
-        bench.pass(ms(29_900));
-        assert!(matches!(bench.set(1, microamps(8_000)), Verdict::Refused(_)), "{name}: locked");
+        let microsecond = Duration::from_micros(1);
+        bench.pass(said.saturating_add(secs(30) - microsecond).since(bench.now));
+        let request = bench.act(Act::Set { step: 1, intensity: microamps(8_000), reason: None });
+        assert!(matches!(bench.verdict(request), Some(Verdict::Refused(_))), "{name}: locked");
         assert_eq!(shown(&bench).steps[0].setpoint, microamps(7_500), "{name}: nothing rises by itself");
-        bench.pass(ms(200));
+        bench.pass(microsecond);
         assert!(matches!(bench.set(1, microamps(8_000)), Verdict::Granted { .. }), "{name}: free after 30 s");
     }
 }
@@ -341,7 +343,6 @@ fn sr_21_below_the_floor_is_a_hold_and_nine_is_a_stop() {
     assert_eq!(state(&bench, 3), StepState::Ended(StopReason::PainThreshold), "a held step too");
 
     let mut plan = three_steps();
-    let level = |level| Intensity::Level(doseward::units::Level::from_level(level));
     plan.devices[1].capability.intensity = IntensityRange::Level {
         max: doseward::units::Level::from_level(1),
         top: doseward::units::Level::from_level(3),
@@ -459,13 +460,51 @@ fn sr_24_more_than_commanded_is_a_mismatch_and_a_stop() {
     bench.tell(1, measured(1_250));
     bench.pass(secs(1));
     assert!(!has(&bench, Cause::Mismatch), "a motor that falls");
+    let grace = ms(500);
+    for (after, wrong) in [(grace - Duration::from_micros(1), false), (grace, true)] {
+        let mut bench = gun_of(three_steps(), 2_400);
+        bench.act(Act::Set { step: 3, intensity: raw(2_300), reason: None });
+        bench.pass(after);
+        bench.tell(1, measured(2_401));
+        bench.now = bench.now.saturating_add(ms(260));
+        bench.input(Input::Tick);
+        assert_eq!(has(&bench, Cause::Mismatch), wrong, "a little above its limit {after:?} after a change");
+    }
+    let mut bench = by_hand();
+    bench.own_button(1, OwnButton::Started(raw(1_200)));
+    bench.pass(secs(1));
+    bench.tell(1, measured(1_400));
+    bench.now = bench.now.saturating_add(ms(260));
+    bench.input(Input::Tick);
+    assert!(!has(&bench, Cause::Mismatch), "by hand up to its limit");
+}
+
+/// SR-24: a gun of levels that reports the next level is a mismatch.
+#[test]
+fn sr_24_one_level_above_is_a_mismatch_of_a_gun_of_levels() {
+    for (reported, wrong) in [(1, false), (2, false), (3, true)] {
+        let mut bench = Bench::ready(two_modes());
+        bench.arm(3);
+        bench.set(3, level(2));
+        bench.pass(secs(3));
+        bench.tell(1, Report::Measured { channel: Channel(0), running: true, intensity: Some(level(reported)) });
+        bench.now = bench.now.saturating_add(ms(260));
+        bench.input(Input::Tick);
+        assert_eq!(has(&bench, Cause::Mismatch), wrong, "{reported}");
+    }
 }
 
 /// SR-24: a stimulator that reports one step more than it was told is a mismatch too.
 #[test]
 fn sr_24_one_step_above_is_a_mismatch_of_a_stimulator() {
-    for (reported, wrong) in [(milliamps(10), false), (microamps(10_499), false), (microamps(10_500), true)] {
-        let mut bench = tens();
+    for (told, reported, wrong) in
+        [(10_000, 10_000, false), (10_000, 10_499, false), (10_000, 10_500, true), (2_000, 2_100, false), (2_000, 2_101, true)]
+    {
+        let mut bench = Bench::ready(three_steps());
+        bench.arm(1);
+        bench.set(1, microamps(told));
+        bench.pass(secs(3));
+        let reported = microamps(reported);
         bench.tell(0, Report::Measured { channel: Channel(0), running: true, intensity: Some(reported) });
         bench.now = bench.now.saturating_add(ms(260));
         bench.input(Input::Tick);
@@ -839,6 +878,10 @@ fn an_armed_step_may_be_started_at_the_gun_up_to_its_limit() {
     assert_eq!(state(&bench, 3), StepState::Ended(StopReason::LimitViolation), "the screen had taken over");
 
     let mut bench = by_hand();
+    bench.own_button(1, OwnButton::Started(raw(2_400)));
+    assert_eq!(state(&bench, 3), StepState::Running, "at its limit");
+
+    let mut bench = by_hand();
     bench.own_button(1, OwnButton::Started(raw(1_200)));
     bench.own_button(1, OwnButton::Changed(raw(2_401)));
     assert_eq!(state(&bench, 3), StepState::Ended(StopReason::LimitViolation), "above its limit");
@@ -1040,6 +1083,36 @@ fn sr_37_only_the_same_cause_within_ten_minutes_counts() {
     assert!(matches!(refused(&mut bench, Act::Arm { step: 3 }), Refusal::LockedOut { device: GUN, .. }));
     bench.pass(secs(121));
     bench.arm(3);
+}
+
+/// SR-37: ten minutes are ten minutes, in the count and in the lock, to the microsecond.
+#[test]
+fn sr_37_ten_minutes_of_a_lock_are_exact() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    bench.set(1, milliamps(2));
+    bench.pass(secs(1));
+    let first = bench.now;
+    bench.lead_off(0);
+    bench.pass(secs(500));
+    lead_off_again(&mut bench);
+    bench.pass(secs(80));
+    bench.arm(1);
+    bench.set(1, milliamps(2));
+    bench.pass(secs(600) - bench.now.since(first));
+    bench.lead_off(0);
+    assert!(!has(&bench, Cause::LockedOut), "the first of three is ten minutes ago");
+    bench.pass(secs(1));
+    lead_off_again(&mut bench);
+    let locked = bench.entries().find(|(_, entry)| matches!(entry, Entry::LockedOut { .. })).unwrap().0;
+    let mut arms_at = |left: Duration| {
+        bench.pass(secs(600) - left - bench.now.since(locked));
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: 1 });
+        matches!(bench.verdict(request), Some(Verdict::Granted { .. }))
+    };
+    assert!(!arms_at(Duration::from_micros(1)));
+    assert!(arms_at(Duration::ZERO));
 }
 
 // ---- alarms --------------------------------------------------------------------------------------------------------------
@@ -1396,6 +1469,7 @@ fn sr_24_a_gun_that_says_it_runs_after_it_was_stated_stopped_is_stopped_and_coun
     bench.units[1].deaf = true;
     bench.act(Act::StopStep { step: 3 });
     says_it_runs(&mut bench, secs(3));
+    assert!(!has(&bench, Cause::Mismatch), "what it gives while it is being stopped is booked");
     bench.act(Act::StatedStopped { device: GUN });
     let stated = bench.now;
     assert!(!has(&bench, Cause::StopUnconfirmed), "a person answers for it");
@@ -1479,12 +1553,15 @@ fn sr_21_after_discomfort_no_other_step_on_the_area_rises() {
     bench.arm(3);
     bench.set(3, raw(1_800));
     bench.pass(secs(3));
+    let free = bench.now.saturating_add(secs(30));
     bench.act(Act::TooMuch { step: 3 });
     bench.act(Act::StopStep { step: 3 });
     bench.pass(secs(2));
     bench.arm(4);
-    let verdict = bench.set(4, raw(1_800));
-    assert!(matches!(verdict, Verdict::Refused(Refusal::Locked { .. })), "{verdict:?}");
-    bench.pass(secs(29));
+    let left = Duration::from_micros(1);
+    bench.pass((free.since(bench.now)).saturating_sub(left));
+    let request = bench.act(Act::Set { step: 4, intensity: raw(1_800), reason: None });
+    assert_eq!(bench.verdict(request), Some(Verdict::Refused(Refusal::Locked { left })));
+    bench.pass(left);
     assert!(matches!(bench.set(4, raw(1_800)), Verdict::Granted { .. }));
 }

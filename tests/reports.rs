@@ -6,6 +6,7 @@ use std::time::Duration;
 use doseward::alarm::{Alarm, Cause};
 use doseward::governor::{Act, Entry, ForGuard, Input, Output, StepState, StopView, Verdict};
 use doseward::model::command::{Channel, CommandId, DeviceId, Generation};
+use doseward::model::dose::Evidence;
 use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
 use doseward::model::session::StopReason;
 
@@ -346,6 +347,46 @@ fn sr_42_the_guard_hears_of_every_stop_until_it_is_proven() {
     bench.pass(Duration::from_secs(3));
     let proven = told(&mut bench);
     assert_eq!(proven, [ForGuard::Released { device: gun, proven: true }]);
+}
+
+/// SR-43: what a gun that is not heard any more gives is counted until it stops, or until its battery is empty.
+#[test]
+fn sr_43_a_gun_that_is_lost_runs_until_its_battery_is_empty() {
+    let plan = three_steps();
+    let life = plan.devices[1].capability.battery_life;
+    let mut bench = Bench::ready(plan);
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(Duration::from_secs(3));
+    bench.link(1, false);
+    bench.pass(life - Duration::from_secs(10));
+    let lost = |bench: &Bench| -> Vec<Duration> {
+        let doses = bench.entries().filter_map(|(_, entry)| match entry {
+            Entry::Dose(dose) if dose.evidence == Evidence::Uncertain => Some(dose.until.since(dose.from)),
+            _ => None,
+        });
+        doses.collect()
+    };
+    assert_eq!(lost(&bench), []);
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(lost(&bench), [life]);
+}
+
+/// SR-42: a guard that comes later is given every linked unit, and hears of those whose stop is not proven.
+#[test]
+fn sr_42_a_guard_that_comes_later_hears_of_unproven_stops_alone() {
+    for deaf in [true, false] {
+        let mut bench = Bench::bare(three_steps());
+        bench.units[1].deaf = deaf;
+        bench.link(1, true);
+        bench.pass(Duration::from_secs(1));
+        bench.said.clear();
+        bench.input(Input::Guard { present: true });
+        let told = |told: ForGuard| bench.said.iter().any(|said| matches!(&said.output, Output::Guard(it) if *it == told));
+        let device = DeviceId(1);
+        assert!(told(ForGuard::Hold { device }));
+        assert_eq!(told(ForGuard::Stopping { device }), deaf);
+    }
 }
 
 /// SR-42: a unit says once more, while it is being prepared, that the stop before is proven: it stays with the guard.

@@ -151,8 +151,8 @@ impl Ledger {
     }
 
     /// The unit says that this channel gives nothing: nothing more is credited, the upper bound stays.
-    pub(crate) fn measured_off(&mut self, now: Mono) {
-        self.credit = Credit { since: Some(now), ..Credit::default() };
+    pub(crate) fn measured_off(&mut self) {
+        self.credit = Credit::default();
     }
 
     /// What was given since `since` is in doubt: books it as uncertain, at the highest setpoint of this epoch.

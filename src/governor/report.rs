@@ -201,7 +201,7 @@ impl Governor {
             let value = intensity.and_then(speed_setpoint).filter(|_| running);
             self.book(index, now, out, |ledger, closed| {
                 if !running {
-                    ledger.measured_off(now);
+                    ledger.measured_off();
                     return;
                 }
                 if let (Some(value), Some((id, newest))) = (value, ledger.newest_unsettled())

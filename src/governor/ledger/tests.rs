@@ -69,7 +69,7 @@ fn check(name: &str, seen_from: u32, script: &[(u64, Event)], expected: &[&str])
             Settled(id) => ledger.settle(now, CommandId(*id), &mut closed),
             StopSent => ledger.stop_sent(now, &mut closed),
             Measured(value) => ledger.measured(now, *value, &mut closed),
-            Off => ledger.measured_off(now),
+            Off => ledger.measured_off(),
             Doubt(since) => ledger.doubt(now, Mono::from_millis(*since), &mut closed),
             Proven(tail) => ledger.proven_zero(now, Duration::from_millis(*tail), &mut closed),
             Uncommanded(since, value) => {
@@ -143,6 +143,24 @@ fn sr_43_what_a_stimulator_gives_is_booked_between_its_bounds() {
             "1100-2200 ms: 15 mA to 15 mA, Reported, on 1100-1100 ms, 0-55 pulses, 0-165 uC",
             "2200-3300 ms: off to 15 mA, Commanded, on 1000-1100 ms, 50-55 pulses, 150-165 uC",
         ],
+    );
+}
+
+#[test]
+fn sr_43_reports_of_output_credit_nothing_while_zero_may_be_in_force() {
+    check(
+        "a start at zero, not answered yet",
+        10,
+        &[
+            (0, Sent(1, pulses(0))),
+            (10, Settled(1)),
+            (100, Sent(2, pulses(5))),
+            (200, Measured(None)),
+            (300, Measured(None)),
+            (400, Measured(None)),
+            (500, Proven(0)),
+        ],
+        &["100-500 ms: off to 5 mA, Reported, on 0-400 ms, 0-20 pulses, 0-20 uC"],
     );
 }
 
@@ -300,6 +318,24 @@ fn sr_43_a_gun_is_booked_by_what_it_reports_and_what_was_sent() {
         &[
             "open [2000-5000 ms: off to 1500 raw, Reported, on 0-3000 ms, 0-4500 raw s] uncertain false newest none settled nothing split Some(62000)",
             "2000-7000 ms: off to 1500 raw, Reported, on 0-5000 ms, 0-7500 raw s",
+        ],
+    );
+    check(
+        "started by itself while in doubt: the higher of the two, in the same interval",
+        0,
+        &[
+            (0, Sent(1, speed(1_000))),
+            (0, Settled(1)),
+            (100, Doubt(100)),
+            (200, Uncommanded(150, speed(900))),
+            (200, Ask),
+            (300, Uncommanded(250, speed(1_500))),
+            (1_100, Proven(0)),
+        ],
+        &[
+            "0-100 ms: 1000 raw to 1000 raw, Commanded, on 0-100 ms, 0-100 raw s",
+            "open [100-200 ms: off to 1000 raw, Uncertain, on 0-100 ms, 0-100 raw s] uncertain true newest none settled 1000 raw split None",
+            "100-1100 ms: off to 1500 raw, Uncertain, on 0-1000 ms, 0-1500 raw s",
         ],
     );
     check(
