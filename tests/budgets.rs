@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use doseward::governor::{Act, Entry, Input, Refusal, Resolution, Verdict};
 use doseward::model::area::{AreaCode, Place, Side};
-use doseward::model::budget::{Budget, Declared, DoseRef, OpenDose, Spent};
+use doseward::model::budget::{Budget, Declared, DoseRef, Earlier, OpenDose, Spent};
 use doseward::model::command::{Channel, DeviceId};
-use doseward::model::dose::DoseId;
+use doseward::model::dose::{Dose, DoseId};
 use doseward::model::limit::{LimitOwner, Limits};
 use doseward::model::plan::{Plan, Step};
 use doseward::model::protocol::Modality;
@@ -498,6 +498,27 @@ fn resume(bench: &mut Bench, step: u8) {
     assert!(matches!(verdict, Some(Verdict::Granted { .. })), "{step}: {verdict:?}");
 }
 
+/// SR-12: a channel that is over while another of its unit runs on has had its time when its zero is acknowledged.
+#[test]
+fn sr_12_the_time_of_a_channel_ends_with_its_acknowledged_zero() {
+    let mut plan = plan();
+    plan.steps[0].duration = seconds(5);
+    plan.steps[0].place.area = AreaCode::new("quadriceps");
+    let mut bench = Bench::ready(plan);
+    for step in [1, 2] {
+        bench.arm(step);
+        bench.set(step, milliamps(5));
+    }
+    bench.pass(seconds(10));
+    let left = |bench: &Bench| -> Vec<Duration> {
+        bench.governor.snapshot(bench.now).steps[..2].iter().map(|step| step.area_left).collect()
+    };
+    let before = left(&bench);
+    bench.pass(seconds(10));
+    assert_eq!(left(&bench), [before[0], before[1] - seconds(10)]);
+    assert!((seconds(54)..seconds(56)).contains(&before[0]), "{before:?}");
+}
+
 /// SR-25: sensation said to have returned at the very end of TENS counts for that TENS; while its end is not proven, nothing
 /// else works its area.
 #[test]
@@ -661,6 +682,71 @@ fn sr_43_doubt_of_another_client_blocks_the_unit_alone() {
     assert!((area_left(&bench, 3) - 120.0).abs() < 0.01, "it was not on this client");
 }
 
+/// SR-43: the first proof of a unit ends what it may have given in an earlier session, with its stop tail, never before it
+/// began and never later than it was known to end; what that leaves over comes back to today's budgets.
+#[test]
+fn sr_43_the_first_proof_ends_what_an_earlier_session_left_open() {
+    let mut bench = Bench::ready(plan());
+    give(&mut bench, Bout::Stop(3, 5));
+    let dose = bench.entries().find_map(|(_, entry)| match entry {
+        Entry::Dose(dose) => Some(dose.clone()),
+        _ => None,
+    });
+    let dose = dose.expect("a dose");
+    // Began at `from` s of its own clock, which was at 150 s when this session began.
+    let open = |unit: &str, from: u64, most: Duration| OpenDose {
+        of: DoseRef { session: Some(SessionId::new("earlier")), dose: DoseId(7) },
+        unit: unit.to_owned(),
+        place: Some(calf()),
+        modality: Modality::Percussion,
+        on: (seconds(4), most),
+        today: true,
+        stated: false,
+        earlier: Some(Box::new(Earlier {
+            dose: Dose { from: doseward::units::Mono::from_millis(from * 1_000), ..dose.clone() },
+            ahead: seconds(150),
+        })),
+    };
+    let begun = |open: OpenDose| {
+        let mut spent = Spent { open: vec![open], ..Spent::default() };
+        spent.add(Modality::Percussion, &calf(), seconds(90), seconds(600));
+        let bench = Bench::after(plan(), spent);
+        let ended: Vec<_> = bench
+            .entries()
+            .filter_map(|(_, entry)| match entry {
+                Entry::Ended { zero_by, most, .. } => Some((*zero_by, *most)),
+                _ => None,
+            })
+            .collect();
+        (bench, ended)
+    };
+    let (mut bench, ended) = begun(open("Gun", 100, seconds(90)));
+    let [(zero_by, most)] = ended.as_slice() else { panic!("{ended:?}") };
+    assert_eq!(*most, zero_by.since(doseward::units::Mono::from_millis(100_000)));
+    assert!((51.0..52.0).contains(&most.as_secs_f64()), "50 s, what the start took and a tail: {most:?}");
+    let unresolved = bench.governor.snapshot(bench.now).unresolved.pop().expect("still in doubt");
+    assert_eq!(unresolved.on, (seconds(4), *most));
+    let left = 120.0 - most.as_secs_f64();
+    assert!((area_left(&bench, 3) - left).abs() < 0.01, "the rest comes back");
+    let (of, reason) = (unresolved.of, "lifted off at once".to_owned());
+    let least = Resolution { of, shown: (seconds(4), *most), gave: seconds(4), reason };
+    let request = bench.act(Act::Resolve(least));
+    assert!(matches!(bench.verdict(request), Some(Verdict::Granted { .. })), "the least is inside");
+    for (name, open) in [
+        ("another unit", open("elsewhere", 100, seconds(90))),
+        ("a proof from before it began", open("Gun", 1_000, seconds(90))),
+        ("known to have ended before", open("Gun", 20, seconds(90))),
+        ("known to have ended then", open("Gun", 100, *most)),
+    ] {
+        let (bench, ended) = begun(open);
+        assert_eq!(ended, [], "{name}");
+        assert!((area_left(&bench, 3) - 30.0).abs() < 0.01, "{name}");
+    }
+    let (bench, ended) = begun(OpenDose { today: false, ..open("Gun", 100, seconds(90)) });
+    assert_eq!(ended.len(), 1);
+    assert!((area_left(&bench, 3) - 30.0).abs() < 0.01, "it was not booked today");
+}
+
 /// SR-13: the budget of a session goes on after a crash; what a resolution leaves over of the time before comes back.
 #[test]
 fn sr_13_the_budget_of_a_session_outlives_a_crash() {
@@ -721,6 +807,7 @@ fn sr_43_what_was_seen_to_stop_ends_there_and_is_resolved_then() {
         assert!(matches!(bench.verdict(request), Some(Verdict::Granted { .. })));
         let view = bench.governor.snapshot(bench.now);
         let [open] = view.unresolved.as_slice() else { panic!("{:?}", view.unresolved) };
+        assert!(open.stated);
         assert!((9.5..=13.5).contains(&open.on.1.as_secs_f64()), "9 s unheard and a tail: {:?}", open.on);
         assert!(!view.steps[2].uncertain, "it has an end");
         let left = area_left(&bench, 3);

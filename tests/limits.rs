@@ -155,6 +155,8 @@ fn sr_31_above_usual_needs_a_reason_above_the_limit_is_no() {
     plan.steps[0].usual.current = Some(Milliamps::from_milliamps(10));
     let mut bench = Bench::ready(plan);
     bench.arm(1);
+    assert!(matches!(bench.set(1, milliamps(10)), Verdict::Granted { .. }), "the usual needs none");
+    bench.pass(Duration::from_secs(4));
     assert_eq!(
         bench.set(1, milliamps(12)),
         Verdict::NeedsReason { asked: milliamps(12), usual: milliamps(10) }

@@ -258,6 +258,97 @@ fn sr_05_the_end_of_a_held_step_takes_nothing_from_another_on_its_output() {
     check_log(&bench);
 }
 
+// ---- requests ------------------------------------------------------------------------------------------------------------
+
+fn ask(bench: &mut Bench, id: u64, seen: Version, act: Act) -> Vec<Output> {
+    bench.input(Input::Request(Request { id: RequestId(id), by: actor(), seen, act }))
+}
+
+/// Design 5: more is refused when the screen that asked was not of now, also what a rise on its way goes for; less is not.
+#[test]
+fn a_rise_asked_of_an_outdated_screen_is_refused_and_less_is_not() {
+    let mut bench = gun_of(three_steps(), 1_200);
+    let verdict = |out: Vec<Output>| {
+        out.into_iter().find_map(|output| match output {
+            Output::Verdict { verdict, .. } => Some(verdict),
+            _ => None,
+        })
+    };
+    let set = |speed| Act::Set { step: 3, intensity: raw(speed), reason: Some("asked by the client".to_owned()) };
+    let stale = Some(Verdict::Refused(Refusal::Stale));
+    assert_eq!(verdict(ask(&mut bench, 90_000, Version(0), set(2_000))), stale);
+    bench.act(set(2_000));
+    bench.pass(ms(200));
+    assert_eq!(verdict(ask(&mut bench, 90_001, Version(0), set(2_000))), stale);
+    let granted = verdict(ask(&mut bench, 90_002, Version(0), set(1_900)));
+    assert_eq!(granted, Some(Verdict::Granted { target: Some(raw(1_900)) }));
+}
+
+/// Design 5: what comes twice is done once and answered twice, as long as 256 requests are remembered.
+#[test]
+fn a_request_that_comes_twice_is_done_once() {
+    let mut bench = tens();
+    let less = Act::Set { step: 1, intensity: milliamps(8), reason: None };
+    let first = ask(&mut bench, 90_000, Version(0), less.clone());
+    let verdicts = |out: &[Output]| out.iter().filter(|it| matches!(it, Output::Verdict { .. })).count();
+    assert!(verdicts(&first) == 1 && first.len() > 1);
+    for id in 90_001..90_256 {
+        ask(&mut bench, id, Version(0), Act::Present);
+    }
+    let again = ask(&mut bench, 90_000, Version(0), less.clone());
+    assert!(verdicts(&again) == 1 && again.len() == 1, "{again:?}");
+    ask(&mut bench, 90_256, Version(0), Act::Present);
+    assert!(ask(&mut bench, 90_000, Version(0), less).len() > 1, "forgotten");
+}
+
+/// Design 3.10: who lowered, held, resumed, finished and stopped is on record, each once.
+#[test]
+fn what_a_person_did_is_on_record_with_who() {
+    let mut bench = tens();
+    for act in [
+        Act::Set { step: 1, intensity: milliamps(8), reason: None },
+        Act::Hold { step: 1 },
+        Act::Resume { step: 1 },
+        Act::Finish { step: 1 },
+        Act::StopStep { step: 1 },
+    ] {
+        bench.act(act);
+        bench.pass(secs(2));
+        bench.idle_answers();
+    }
+    let acted: Vec<_> = bench
+        .entries()
+        .filter_map(|(_, entry)| match entry {
+            Entry::Acted { by, step: 1, what, to } if *by == actor() => Some((*what, *to)),
+            _ => None,
+        })
+        .collect();
+    let zero = milliamps(0);
+    assert_eq!(
+        acted,
+        [("lower", milliamps(8)), ("hold", zero), ("resume", zero), ("finish", zero), ("stop", zero)]
+    );
+}
+
+/// Design 3.3: one output has one step at a time, and a second output of a unit comes into the epoch that is open.
+#[test]
+fn a_second_step_of_a_unit_waits_for_its_output_and_joins_its_epoch() {
+    let mut bench = Bench::ready(two_modes());
+    bench.arm(1);
+    bench.idle_answers();
+    let why = refused(&mut bench, Act::Arm { step: 2 });
+    assert_eq!(why, Refusal::State { why: "Another step uses this output. End it first." });
+    let mut bench = Bench::ready(three_steps());
+    bench.said.clear();
+    bench.arm(1);
+    bench.arm(2);
+    let prepared = bench.said.iter().filter(|said| match &said.output {
+        Output::Drive { command, .. } => matches!(command.get(), Command::Prepare { .. }),
+        _ => false,
+    });
+    assert_eq!(prepared.count(), 1);
+}
+
 // ---- comfort -----------------------------------------------------------------------------------------------------------
 
 /// SR-21, H-01: 7 and "too much" and the client's "less" lower by a quarter in the same call and lock rises for 30 s;
@@ -308,6 +399,35 @@ fn sr_21_the_quarter_is_of_what_was_acknowledged() {
     bench.act(Act::TooMuch { step: 1 });
     assert_eq!(shown(&bench).steps[0].setpoint, microamps(7_500), "three quarters of 10.5 mA, on the grid");
     check_log(&bench);
+    let mut bench = gun_of(three_steps(), 1_500);
+    bench.act(Act::Set { step: 3, intensity: raw(1_600), reason: None });
+    while shown(&bench).steps[2].setpoint != raw(1_600) {
+        bench.pass(ms(1));
+    }
+    bench.pass(ms(12));
+    bench.act(Act::TooMuch { step: 3 });
+    assert_eq!(shown(&bench).steps[2].setpoint, raw(1_200), "of a gun that acknowledged and has not reported yet");
+}
+
+/// SR-21: at the very beginning of a contraction, when nothing is given yet, it is the envelope that is lowered.
+#[test]
+fn sr_21_discomfort_before_the_rise_of_a_contraction_lowers_its_envelope() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(2);
+    bench.set(2, milliamps(20));
+    let step = |bench: &Bench| shown(bench).steps[1].clone();
+    for phase in [Phase::Off, Phase::RampUp] {
+        while step(&bench).phase != phase {
+            bench.pass(ms(1));
+            assert!(bench.now < Mono::from_millis(120_000), "{:?}", step(&bench));
+        }
+    }
+    let before = step(&bench);
+    assert!(before.setpoint.is_zero() && !before.envelope.is_zero(), "{before:?}");
+    bench.act(Act::TooMuch { step: 2 });
+    let after = step(&bench);
+    assert_eq!(after.state, StepState::Running);
+    assert!(after.envelope.magnitude() * 4 <= before.envelope.magnitude() * 3 && !after.envelope.is_zero());
 }
 
 /// SR-21: the envelope of a program is lowered, so that the next ON phase comes to three quarters.
@@ -435,7 +555,10 @@ fn sr_24_more_than_commanded_is_a_mismatch_and_a_stop() {
         bench.pass(secs(1));
         let said = bench.now;
         bench.tell(1, measured(reported));
-        bench.now = bench.now.saturating_add(ms(260));
+        bench.now = bench.now.saturating_add(ms(250) - Duration::from_micros(1));
+        bench.input(Input::Tick);
+        assert!(!has(&bench, Cause::Mismatch), "the next may correct it");
+        bench.now = said.saturating_add(ms(250));
         bench.input(Input::Tick);
         assert_eq!(has(&bench, Cause::Mismatch), wrong, "{told} and {reported}");
         if wrong {
@@ -469,6 +592,15 @@ fn sr_24_more_than_commanded_is_a_mismatch_and_a_stop() {
         bench.now = bench.now.saturating_add(ms(260));
         bench.input(Input::Tick);
         assert_eq!(has(&bench, Cause::Mismatch), wrong, "a little above its limit {after:?} after a change");
+    }
+    for (after, wrong) in [(grace - Duration::from_micros(1), false), (grace, true)] {
+        let mut bench = gun_of(three_steps(), 2_400);
+        bench.act(Act::Set { step: 3, intensity: raw(1_500), reason: None });
+        bench.pass(after);
+        bench.tell(1, measured(1_900));
+        bench.now = bench.now.saturating_add(ms(260));
+        bench.input(Input::Tick);
+        assert_eq!(has(&bench, Cause::Mismatch), wrong, "far above what was told {after:?} ago");
     }
     let mut bench = by_hand();
     bench.own_button(1, OwnButton::Started(raw(1_200)));
@@ -1470,6 +1602,8 @@ fn sr_24_a_gun_that_says_it_runs_after_it_was_stated_stopped_is_stopped_and_coun
     bench.act(Act::StopStep { step: 3 });
     says_it_runs(&mut bench, secs(3));
     assert!(!has(&bench, Cause::Mismatch), "what it gives while it is being stopped is booked");
+    bench.tell(1, Report::Measured { channel: Channel(0), running: true, intensity: Some(raw(1_600)) });
+    assert_eq!(shown(&bench).steps[2].delivered, Some(raw(1_600)), "and shown");
     bench.act(Act::StatedStopped { device: GUN });
     let stated = bench.now;
     assert!(!has(&bench, Cause::StopUnconfirmed), "a person answers for it");
@@ -1531,6 +1665,7 @@ fn sr_21_too_much_in_mid_ramp_lowers_and_does_not_rise() {
             bench.input(Input::ClockSane(false));
             bench.pass(ms(500));
             assert!(step(&bench).setpoint.magnitude() < 12_000);
+            assert_eq!(step(&bench).phase, Phase::On, "the rest of the ON time is level");
         }
         let felt = step(&bench).setpoint.magnitude();
         bench.act(Act::TooMuch { step: 2 });

@@ -349,6 +349,80 @@ fn sr_42_the_guard_hears_of_every_stop_until_it_is_proven() {
     assert_eq!(proven, [ForGuard::Released { device: gun, proven: true }]);
 }
 
+/// SR-41: a word of an epoch that is over arms nothing in the next.
+#[test]
+fn sr_41_a_late_ready_of_an_earlier_epoch_arms_nothing() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    let epoch = bench.epoch(0);
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(Duration::from_secs(1));
+    bench.idle_answers();
+    bench.units[0].silent = true;
+    bench.act(Act::Arm { step: 1 });
+    bench.pass(Duration::from_millis(20));
+    bench.tell(0, Report::Ready { epoch });
+    assert_eq!(bench.governor.snapshot(bench.now).steps[0].state, StepState::Arming);
+}
+
+/// SR-45: the link is on record when it changes; what comes back is stopped first, and a word that a stop was written takes
+/// no proof away.
+#[test]
+fn sr_45_a_link_that_comes_back_is_stopped_and_proven_anew() {
+    let mut bench = Bench::ready(three_steps());
+    let stop = |bench: &Bench| bench.governor.snapshot(bench.now).units[1].stop;
+    let links = |bench: &Bench| bench.entries().filter(|(_, entry)| matches!(entry, Entry::Link { .. })).count();
+    bench.pass(Duration::from_secs(5));
+    bench.said.clear();
+    bench.link(1, false);
+    let guarded = bench.said.iter().any(|said| matches!(said.output, Output::Guard(ForGuard::Hold { .. })));
+    assert!(!guarded, "there is no way to it");
+    bench.input(Input::Link { device: DeviceId(1), up: false });
+    assert_eq!(links(&bench), 1);
+    assert_eq!(bench.governor.snapshot(bench.now).alarms, [], "nothing was in use");
+    bench.units[1].deaf = true;
+    bench.link(1, true);
+    assert_eq!((links(&bench), stop(&bench)), (2, StopView::Asked));
+    bench.pass(Duration::from_millis(500));
+    assert_eq!(stop(&bench), StopView::Asked, "its time runs from here");
+    let generation = bench.governor.generation(DeviceId(1));
+    let after = Duration::from_millis(40);
+    for (progress, view) in [
+        (StopProgress::Written, StopView::Written),
+        (StopProgress::Confirmed, StopView::Confirmed(after)),
+        (StopProgress::Written, StopView::Confirmed(after)),
+    ] {
+        bench.tell(1, Report::Stop { generation, progress, after });
+        assert_eq!(stop(&bench), view);
+    }
+}
+
+/// SR-43: reports of output make it sure; a lower speed of a gun counts from when the gun reports it.
+#[test]
+fn sr_43_what_is_reported_is_sure_and_a_reported_speed_is_settled() {
+    let mut bench = Bench::ready(three_steps());
+    for (step, first, then) in [(1, milliamps(2), milliamps(2)), (3, raw(2_000), raw(1_200))] {
+        bench.arm(step);
+        bench.set(step, first);
+        bench.pass(Duration::from_secs(5));
+        bench.act(Act::Set { step, intensity: then, reason: None });
+        bench.pass(Duration::from_secs(5));
+        bench.act(Act::StopStep { step });
+        bench.pass(Duration::from_secs(3));
+    }
+    let doses = |step: u8, upper| -> (u64, u64) {
+        let doses = bench.entries().filter_map(|(_, entry)| match entry {
+            Entry::Dose(dose) if dose.step == step && dose.upper.intensity() == upper => Some(dose.on_us),
+            _ => None,
+        });
+        doses.fold((0, 0), |sum, dose| (sum.0 + dose.0, sum.1 + dose.1))
+    };
+    let (least, most) = doses(1, milliamps(2));
+    assert!(least > 8_000_000 && most < 11_000_000, "{least} to {most}");
+    let (least, most) = doses(3, raw(1_200));
+    assert!(least > 4_000_000 && most < 7_000_000, "{least} to {most}");
+}
+
 /// SR-43: what a gun that is not heard any more gives is counted until it stops, or until its battery is empty.
 #[test]
 fn sr_43_a_gun_that_is_lost_runs_until_its_battery_is_empty() {
@@ -370,6 +444,8 @@ fn sr_43_a_gun_that_is_lost_runs_until_its_battery_is_empty() {
     assert_eq!(lost(&bench), []);
     bench.pass(Duration::from_secs(20));
     assert_eq!(lost(&bench), [life]);
+    let stated: Vec<_> = bench.governor.snapshot(bench.now).unresolved.iter().map(|open| open.stated).collect();
+    assert_eq!(stated, [false]);
 }
 
 /// SR-42: a guard that comes later is given every linked unit, and hears of those whose stop is not proven.

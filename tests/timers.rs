@@ -349,6 +349,26 @@ fn sr_06_a_program_goes_round_in_its_times() {
     }
 }
 
+/// A cycle that was looked at late goes on from there.
+#[test]
+fn a_late_look_at_a_cycle_does_not_end_it() {
+    let mut bench = running(2, milliamps(20), Duration::from_secs(1));
+    let phase = |bench: &Bench| bench.governor.snapshot(bench.now).steps[1].phase;
+    for (late, wanted) in [(Phase::Off, Phase::RampUp), (Phase::RampUp, Phase::On), (Phase::On, Phase::RampDown)] {
+        for reached in [late, wanted] {
+            let from = bench.now;
+            while phase(&bench) != reached {
+                bench.pass(MS);
+                assert!(bench.now.since(from) < Duration::from_secs(60), "{late:?}: no {reached:?}");
+            }
+            if reached == late {
+                bench.now = bench.governor.deadline().expect("a deadline").saturating_add(3 * MS);
+                bench.input(Input::Tick);
+            }
+        }
+    }
+}
+
 /// SR-21: an operator's limit or discomfort below what runs lowers at once; a limit lifted raises nothing.
 #[test]
 fn sr_21_the_operators_limit_lowers_at_once_and_lifting_it_raises_nothing() {
@@ -356,6 +376,10 @@ fn sr_21_the_operators_limit_lowers_at_once_and_lifting_it_raises_nothing() {
     let limit = |limit| Act::OperatorLimit { step: 1, limit };
     bench.act(limit(Some(microamps(6_300))));
     assert_eq!(bench.governor.snapshot(bench.now).steps[0].setpoint, milliamps(6), "floored to the grid");
+    bench.said.clear();
+    bench.act(limit(Some(milliamps(6))));
+    let drives = bench.said.iter().any(|said| matches!(said.output, Output::Drive { .. }));
+    assert!(!drives, "it is there already");
     bench.act(limit(Some(milliamps(20))));
     bench.act(limit(None));
     bench.pass(Duration::from_secs(3));
