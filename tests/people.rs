@@ -284,6 +284,29 @@ fn a_rise_asked_of_an_outdated_screen_is_refused_and_less_is_not() {
     assert_eq!(granted, Some(Verdict::Granted { target: Some(raw(1_900)) }));
 }
 
+/// SR-46: another client ends what is held too, and says nothing to a unit that was not in use.
+#[test]
+fn sr_46_another_client_ends_what_is_held() {
+    let mut bench = gun_of(three_steps(), 1_200);
+    bench.act(Act::Hold { step: 3 });
+    bench.pass(secs(3));
+    assert_eq!(state(&bench, 3), StepState::Held);
+    let out = ask(&mut bench, 90_000, Version(0), Act::ReadBack { client: ClientCode::new("another") });
+    assert!(matches!(state(&bench, 3), StepState::Ended(_)));
+    let stopped: Vec<_> = out
+        .iter()
+        .filter_map(|output| match output {
+            Output::Stop { device, .. } => Some(*device),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stopped, [GUN]);
+    let mut bench = tens();
+    bench.act(Act::ReadBack { client: ClientCode::new("another") });
+    assert!(matches!(state(&bench, 1), StepState::Ended(_)));
+    assert_eq!(state(&bench, 2), StepState::Waiting, "it never began");
+}
+
 /// Design 5: what comes twice is done once and answered twice, as long as 256 requests are remembered.
 #[test]
 fn a_request_that_comes_twice_is_done_once() {
@@ -347,6 +370,9 @@ fn a_second_step_of_a_unit_waits_for_its_output_and_joins_its_epoch() {
         _ => false,
     });
     assert_eq!(prepared.count(), 1);
+    bench.act(Act::StopStep { step: 1 });
+    assert_eq!(state(&bench, 1), StepState::Ended(StopReason::TherapistRequest));
+    assert_eq!(state(&bench, 2), StepState::Held, "the stop is the whole unit's; nobody ended this one");
 }
 
 // ---- comfort -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use doseward::alarm::{Alarm, Cause};
 use doseward::governor::{Act, Entry, ForGuard, Input, Output, StepState, StopView, Verdict};
-use doseward::model::command::{Channel, CommandId, DeviceId, Generation};
+use doseward::model::command::{Channel, Command, CommandId, DeviceId, Generation};
 use doseward::model::dose::Evidence;
 use doseward::model::report::{EpochEnd, OwnButton, Report, StopProgress};
 use doseward::model::session::StopReason;
@@ -421,6 +421,18 @@ fn sr_43_what_is_reported_is_sure_and_a_reported_speed_is_settled() {
     assert!(least > 8_000_000 && most < 11_000_000, "{least} to {most}");
     let (least, most) = doses(3, raw(1_200));
     assert!(least > 4_000_000 && most < 7_000_000, "{least} to {most}");
+    let numbers: Vec<_> = bench
+        .said
+        .iter()
+        .filter_map(|said| match &said.output {
+            Output::Drive { command, .. } => match command.get() {
+                Command::Set { id, .. } => Some(*id),
+                _ => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert!(numbers.len() > 5 && numbers.is_sorted_by(|a, b| a < b), "each has its own: {numbers:?}");
 }
 
 /// SR-43: what a gun that is not heard any more gives is counted until it stops, or until its battery is empty.
