@@ -179,7 +179,10 @@ fn sr_02_nothing_fuzzed_reaches_a_unit_while_latched() {
             bench.pass(ms(random.random_range(0..300)));
         }
     }
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(ms(100));
     let generation = shown(&bench).latched.expect("latched all the while");
+    assert!(bench.governor.generation(STIM) > generation, "a stop of its own after the stop of all");
     let request = bench.act(Act::Reset { generation });
     assert!(matches!(bench.verdict(request), Some(Verdict::Granted { .. })));
     assert!(shown(&bench).steps.iter().all(|step| step.setpoint.is_zero()));

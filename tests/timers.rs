@@ -245,6 +245,51 @@ fn a_finish_falls_to_zero_within_half_a_second_and_leaves_the_other_channel() {
     assert_eq!(stopped(&idle, 1).map(|(_, reason, _)| reason), Some(StopReason::TherapistRequest));
 }
 
+/// SR-12: what is on falls before its time is over, what is at zero runs up to its margin, and a late look ends it all the same.
+#[test]
+fn sr_12_a_step_falls_before_its_end_and_in_a_rest_just_ends() {
+    let run = |step: u8, to: Intensity, duration: u64| {
+        let mut plan = three_steps();
+        plan.steps[usize::from(step) - 1].duration = Duration::from_secs(duration);
+        let mut bench = Bench::ready(plan);
+        bench.arm(step);
+        bench.set(step, to);
+        bench
+    };
+    let driven = |bench: &Bench| -> Vec<(Mono, u32)> {
+        let driven = bench.said.iter().filter_map(|said| match &said.output {
+            Output::Drive { command, .. } => match command.get() {
+                Command::Set { setpoint, .. } => Some((said.at, setpoint.intensity().magnitude())),
+                _ => None,
+            },
+            _ => None,
+        });
+        driven.collect()
+    };
+    let mut bench = run(1, microamps(18_500), 20);
+    while bench.governor.snapshot(bench.now).steps[0].state != StepState::Finishing {
+        bench.pass(10 * MS);
+        assert!(bench.now < Mono::from_millis(30_000), "no fall");
+    }
+    bench.now = bench.now.saturating_add(103 * MS);
+    bench.input(Input::Tick);
+    bench.pass(Duration::from_secs(1));
+    let (ended, reason, _) = stopped(&bench, 1).expect("it ends");
+    let values = driven(&bench);
+    let began = values.first().expect("a rise").0;
+    let falls = values.iter().rev().take_while(|(_, value)| *value < 18_500).count();
+    assert!(reason == StopReason::Completed && falls >= 3, "{values:?}");
+    assert!(values.iter().all(|(_, value)| value % 500 == 0), "on its grid: {values:?}");
+    let took = ended.since(began);
+    assert!(took <= Duration::from_secs(20) && took >= 19_600 * MS, "{took:?}");
+    // Its plateau is over at 4 s, its fall at 4.5 s, its rest at 7.5 s.
+    let mut bench = run(2, milliamps(5), 6);
+    bench.pass(Duration::from_secs(10));
+    let (ended, reason, _) = stopped(&bench, 2).expect("it ends");
+    let began = driven(&bench).first().expect("a rise").0;
+    assert_eq!((ended.since(began), reason), (5_700 * MS, StopReason::Completed));
+}
+
 /// SR-12, SR-13: a step ends by the tightest of its own time, the area's and the session's, at or before it, and names it.
 #[test]
 fn sr_12_sr_13_a_step_ends_by_the_tightest_time_and_names_it() {
@@ -270,6 +315,8 @@ fn sr_12_sr_13_a_step_ends_by_the_tightest_time_and_names_it() {
             let took = at.since(began);
             assert_eq!(reason, expected, "step {step}: {duration} s, {area:?}, {session:?}");
             assert!(took <= Duration::from_secs(limit) && took >= Duration::from_secs(limit - 1), "{took:?}");
+            let used = bench.entries().filter(|(_, entry)| matches!(entry, Entry::BudgetUsed { .. })).count();
+            assert_eq!(used, usize::from(reason != StopReason::Completed), "named once");
             bench.idle_answers();
             let again = bench.act(Act::Arm { step });
             assert!(matches!(bench.verdict(again), Some(Verdict::Refused(_))), "it is used up");
