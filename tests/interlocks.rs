@@ -231,7 +231,10 @@ fn sr_45_a_unit_whose_stop_is_not_proven_is_not_armed() {
     bench.pass(Duration::from_millis(100));
     bench.idle_answers();
     let device = DeviceId(1);
-    assert_eq!(verdict(&mut bench, Act::Arm { step: 3 }), Some(Verdict::Refused(Refusal::NotProven { device })));
+    assert_eq!(
+        verdict(&mut bench, Act::Arm { step: 3 }),
+        Some(Verdict::Refused(Refusal::NotProven { device }))
+    );
 }
 
 /// SR-40: no start below 15 %, a warning below 25 %, each report of a change on record once.

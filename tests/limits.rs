@@ -223,7 +223,10 @@ fn sr_09_sr_31_a_pattern_may_be_at_a_limit_and_not_over_it() {
     let second = Duration::from_secs(1);
     let limits = |over: bool| {
         [
-            Limits { width: Some(Microseconds::from_micros(width.micros() - u32::from(over))), ..Limits::default() },
+            Limits {
+                width: Some(Microseconds::from_micros(width.micros() - u32::from(over))),
+                ..Limits::default()
+            },
             Limits {
                 frequency: Some(Hertz::from_millihertz(1_000_000_000 / period.micros() - u32::from(over))),
                 ..Limits::default()

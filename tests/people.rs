@@ -277,7 +277,8 @@ fn a_rise_asked_of_an_outdated_screen_is_refused_and_less_is_not() {
             _ => None,
         })
     };
-    let set = |speed| Act::Set { step: 3, intensity: raw(speed), reason: Some("asked by the client".to_owned()) };
+    let set =
+        |speed| Act::Set { step: 3, intensity: raw(speed), reason: Some("asked by the client".to_owned()) };
     let stale = Some(Verdict::Refused(Refusal::Stale));
     assert_eq!(verdict(ask(&mut bench, 90_000, Version(0), set(2_000))), stale);
     bench.act(set(2_000));
@@ -435,7 +436,11 @@ fn sr_21_the_quarter_is_of_what_was_acknowledged() {
     }
     bench.pass(ms(12));
     bench.act(Act::TooMuch { step: 3 });
-    assert_eq!(shown(&bench).steps[2].setpoint, raw(1_200), "of a gun that acknowledged and has not reported yet");
+    assert_eq!(
+        shown(&bench).steps[2].setpoint,
+        raw(1_200),
+        "of a gun that acknowledged and has not reported yet"
+    );
 }
 
 /// SR-21: at the very beginning of a contraction, when nothing is given yet, it is the envelope that is lowered.
@@ -648,7 +653,10 @@ fn sr_24_one_level_above_is_a_mismatch_of_a_gun_of_levels() {
         bench.arm(3);
         bench.set(3, level(2));
         bench.pass(secs(3));
-        bench.tell(1, Report::Measured { channel: Channel(0), running: true, intensity: Some(level(reported)) });
+        bench.tell(
+            1,
+            Report::Measured { channel: Channel(0), running: true, intensity: Some(level(reported)) },
+        );
         bench.now = bench.now.saturating_add(ms(260));
         bench.input(Input::Tick);
         assert_eq!(has(&bench, Cause::Mismatch), wrong, "{reported}");
@@ -658,9 +666,13 @@ fn sr_24_one_level_above_is_a_mismatch_of_a_gun_of_levels() {
 /// SR-24: a stimulator that reports one step more than it was told is a mismatch too.
 #[test]
 fn sr_24_one_step_above_is_a_mismatch_of_a_stimulator() {
-    for (told, reported, wrong) in
-        [(10_000, 10_000, false), (10_000, 10_499, false), (10_000, 10_500, true), (2_000, 2_100, false), (2_000, 2_101, true)]
-    {
+    for (told, reported, wrong) in [
+        (10_000, 10_000, false),
+        (10_000, 10_499, false),
+        (10_000, 10_500, true),
+        (2_000, 2_100, false),
+        (2_000, 2_101, true),
+    ] {
         let mut bench = Bench::ready(three_steps());
         bench.arm(1);
         bench.set(1, microamps(told));

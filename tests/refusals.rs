@@ -52,6 +52,10 @@ fn sr_08_every_refusal_says_what_is_known_and_what_to_do() {
             "No rise for another 30 s after discomfort.",
         ),
         (
+            Refusal::Rest { left: Duration::from_millis(12_001) },
+            "The area rests for another 13 s before percussion",
+        ),
+        (
             Refusal::BelowFloor { asked: raw(999), floor: raw(1_000) },
             "Asked 999 raw, but the gun runs from 1000 raw up. Ask for 1000 raw or for zero.",
         ),

@@ -371,7 +371,8 @@ fn sr_41_a_late_ready_of_an_earlier_epoch_arms_nothing() {
 fn sr_45_a_link_that_comes_back_is_stopped_and_proven_anew() {
     let mut bench = Bench::ready(three_steps());
     let stop = |bench: &Bench| bench.governor.snapshot(bench.now).units[1].stop;
-    let links = |bench: &Bench| bench.entries().filter(|(_, entry)| matches!(entry, Entry::Link { .. })).count();
+    let links =
+        |bench: &Bench| bench.entries().filter(|(_, entry)| matches!(entry, Entry::Link { .. })).count();
     bench.pass(Duration::from_secs(5));
     bench.said.clear();
     bench.link(1, false);
@@ -395,6 +396,23 @@ fn sr_45_a_link_that_comes_back_is_stopped_and_proven_anew() {
         bench.tell(1, Report::Stop { generation, progress, after });
         assert_eq!(stop(&bench), view);
     }
+}
+
+/// SR-43: what a unit gives that is stopped again after a long silence is in doubt at once, not when the proof is late.
+#[test]
+fn sr_43_a_stop_after_a_long_silence_is_doubt_at_once() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(Duration::from_secs(3));
+    (bench.units[1].silent, bench.units[1].deaf) = (true, true);
+    bench.pass(Duration::from_millis(2_500));
+    let uncertain = |bench: &Bench| bench.governor.snapshot(bench.now).steps[2].uncertain;
+    bench.act(Act::StopStep { step: 3 });
+    assert!(!uncertain(&bench));
+    bench.pass(Duration::from_millis(800));
+    bench.stop_all();
+    assert!(uncertain(&bench));
 }
 
 /// SR-43: reports of output make it sure; a lower speed of a gun counts from when the gun reports it.
@@ -456,7 +474,8 @@ fn sr_43_a_gun_that_is_lost_runs_until_its_battery_is_empty() {
     assert_eq!(lost(&bench), []);
     bench.pass(Duration::from_secs(20));
     assert_eq!(lost(&bench), [life]);
-    let stated: Vec<_> = bench.governor.snapshot(bench.now).unresolved.iter().map(|open| open.stated).collect();
+    let stated: Vec<_> =
+        bench.governor.snapshot(bench.now).unresolved.iter().map(|open| open.stated).collect();
     assert_eq!(stated, [false]);
 }
 
@@ -470,7 +489,9 @@ fn sr_42_a_guard_that_comes_later_hears_of_unproven_stops_alone() {
         bench.pass(Duration::from_secs(1));
         bench.said.clear();
         bench.input(Input::Guard { present: true });
-        let told = |told: ForGuard| bench.said.iter().any(|said| matches!(&said.output, Output::Guard(it) if *it == told));
+        let told = |told: ForGuard| {
+            bench.said.iter().any(|said| matches!(&said.output, Output::Guard(it) if *it == told))
+        };
         let device = DeviceId(1);
         assert!(told(ForGuard::Hold { device }));
         assert_eq!(told(ForGuard::Stopping { device }), deaf);

@@ -333,6 +333,9 @@ fn a_screen_shows_what_is_asked_allowed_set_and_left() {
     let view = bench.governor.snapshot(bench.now);
     let step = &view.steps[0];
     assert_eq!((step.number, step.state, step.phase), (1, StepState::Running, Phase::Continuous));
+    assert!(bench.governor.states().eq(view.steps.iter().map(|step| step.state)));
+    let setpoints = [1, 2, 9].map(|number| bench.governor.setpoint(number));
+    assert_eq!(setpoints, [step.setpoint.magnitude(), 0, 0]);
     assert_eq!((step.asked, step.allowed, step.owner), (milliamps(10), milliamps(30), LimitOwner::Plan));
     assert!(step.setpoint.magnitude() > 5_000 && step.setpoint.magnitude() < 10_000, "{}", step.setpoint);
     assert_eq!(step.envelope, step.setpoint);
@@ -401,7 +404,9 @@ fn sr_06_a_program_goes_round_in_its_times() {
 fn a_late_look_at_a_cycle_does_not_end_it() {
     let mut bench = running(2, milliamps(20), Duration::from_secs(1));
     let phase = |bench: &Bench| bench.governor.snapshot(bench.now).steps[1].phase;
-    for (late, wanted) in [(Phase::Off, Phase::RampUp), (Phase::RampUp, Phase::On), (Phase::On, Phase::RampDown)] {
+    for (late, wanted) in
+        [(Phase::Off, Phase::RampUp), (Phase::RampUp, Phase::On), (Phase::On, Phase::RampDown)]
+    {
         for reached in [late, wanted] {
             let from = bench.now;
             while phase(&bench) != reached {
