@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use doseward::governor::{Act, Entry, Input, Output, Verdict};
+use doseward::governor::{Act, Entry, Input, Output, StepState, Verdict};
 use doseward::model::command::Command;
 use doseward::model::plan::Plan;
 use doseward::model::session::Discomfort;
@@ -21,6 +21,13 @@ fn walk(bench: &mut Bench, ops: &[Op]) -> Reached {
     let plan = bench.governor.plan().clone();
     for op in ops {
         act(bench, op);
+        for step in bench.governor.snapshot(bench.now).steps {
+            let within = step.envelope.magnitude().max(step.setpoint.magnitude()) <= step.allowed.magnitude();
+            assert!(
+                within || step.state != StepState::Running,
+                "what lowers a limit lowers what ran by it: {step:?}"
+            );
+        }
     }
     bench.close();
     assert_eq!(*bench.governor.plan(), plan, "SR-18: nothing that happens moves an area or changes a limit");

@@ -415,6 +415,37 @@ fn sr_43_a_stop_after_a_long_silence_is_doubt_at_once() {
     assert!(uncertain(&bench));
 }
 
+/// SR-43: a gun that somebody started counts at its top until its stop is proven, whatever it reports on its way up,
+/// in one dose that begins where it was last seen at zero.
+#[test]
+fn sr_43_a_gun_that_a_hand_started_counts_at_its_top_until_it_stopped() {
+    for on_its_way in [0, 900, 1_800] {
+        let mut bench = Bench::ready(three_steps());
+        bench.pass(Duration::from_secs(1));
+        bench.units[1].deaf = true;
+        bench.own_button(1, OwnButton::Started(raw(600)));
+        for _ in 0..5 {
+            bench.pass(Duration::from_millis(100));
+            let intensity = Some(raw(on_its_way));
+            bench.tell(1, Report::Measured { channel: Channel(0), running: true, intensity });
+        }
+        let generation = bench.governor.generation(DeviceId(1));
+        let (progress, after) = (StopProgress::Confirmed, Duration::from_millis(500));
+        bench.tell(1, Report::Stop { generation, progress, after });
+        bench.pass(Duration::from_secs(2));
+        let doses = bench.entries().filter_map(|(_, entry)| match entry {
+            Entry::Dose(dose) => Some((dose.from, dose.until, dose.upper.intensity())),
+            _ => None,
+        });
+        let doses: Vec<_> = doses.collect();
+        assert!(doses.iter().all(|dose| dose.2 == raw(3_616)), "{on_its_way}: {doses:?}");
+        assert!(
+            doses.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+            "{on_its_way}: no time twice: {doses:?}"
+        );
+    }
+}
+
 /// SR-43: reports of output make it sure; a lower speed of a gun counts from when the gun reports it.
 #[test]
 fn sr_43_what_is_reported_is_sure_and_a_reported_speed_is_settled() {

@@ -404,20 +404,27 @@ fn sr_06_a_program_goes_round_in_its_times() {
 fn a_late_look_at_a_cycle_does_not_end_it() {
     let mut bench = running(2, milliamps(20), Duration::from_secs(1));
     let phase = |bench: &Bench| bench.governor.snapshot(bench.now).steps[1].phase;
-    for (late, wanted) in
-        [(Phase::Off, Phase::RampUp), (Phase::RampUp, Phase::On), (Phase::On, Phase::RampDown)]
-    {
-        for reached in [late, wanted] {
+    // The plateau lasts 4 s, the rest 3 s (the plan); of the ramps any look may be late.
+    let phases = [
+        (Phase::Off, 3_000 * MS, Phase::RampUp),
+        (Phase::RampUp, Duration::ZERO, Phase::On),
+        (Phase::On, 4_000 * MS, Phase::RampDown),
+        (Phase::RampDown, Duration::ZERO, Phase::Off),
+    ];
+    for (late, lasts, next) in phases {
+        let reach = |bench: &mut Bench, wanted: Phase| {
             let from = bench.now;
-            while phase(&bench) != reached {
+            while phase(bench) != wanted {
                 bench.pass(MS);
-                assert!(bench.now.since(from) < Duration::from_secs(60), "{late:?}: no {reached:?}");
+                assert!(bench.now.since(from) < Duration::from_secs(60), "{late:?}: no {wanted:?}");
             }
-            if reached == late {
-                bench.now = bench.governor.deadline().expect("a deadline").saturating_add(3 * MS);
-                bench.input(Input::Tick);
-            }
-        }
+        };
+        reach(&mut bench, late);
+        bench.pass(lasts.saturating_sub(3 * MS));
+        assert_eq!(phase(&bench), late);
+        bench.now = bench.now.saturating_add(if lasts.is_zero() { 150 * MS } else { 6 * MS });
+        bench.input(Input::Tick);
+        reach(&mut bench, next);
     }
 }
 

@@ -176,10 +176,14 @@ impl Governor {
         out: &mut Vec<Output>,
     ) {
         let left = left.min(LOCKED_FOR);
-        let Some(unit) = self.unit_mut(device) else {
+        let until = now.saturating_add(left);
+        // A lock opens by its time and by nothing else: none is made shorter by another.
+        let Some(unit) =
+            self.unit_mut(device).filter(|unit| unit.locked.is_none_or(|(_, open)| open < until))
+        else {
             return;
         };
-        unit.locked = Some((cause, now.saturating_add(left)));
+        unit.locked = Some((cause, until));
         self.append(now, Entry::LockedOut { device, cause, left }, out);
         self.alarm(now, Cause::LockedOut, Some(device), None, out);
     }

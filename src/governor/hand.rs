@@ -69,9 +69,9 @@ impl Governor {
     }
 
     /// Books what a hand started or raised. The motor is still on its way up, so what it said is not where it went: up to
-    /// its full scale counts until it has stopped.
+    /// its top counts until it has stopped.
     fn moved_by_hand(&mut self, now: Mono, device: DeviceId, at: Intensity, out: &mut Vec<Output>) {
-        let most = self.capability(device).map(|capability| limits::full_scale(&capability.intensity));
+        let most = self.capability(device).map(|capability| limits::top(&capability.intensity));
         let most = most.filter(|most| most.magnitude() > at.magnitude()).unwrap_or(at);
         self.uncommanded(now, device, most, out);
     }

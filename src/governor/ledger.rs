@@ -29,7 +29,7 @@ pub(crate) struct Ledger {
     open: Option<Open>,
     /// Last setpoint known to be in force.
     settled: Option<Setpoint>,
-    /// Sent and not settled, oldest first. `None` in place of a setpoint is a stop.
+    /// Told and not settled, oldest first. `None` in place of a setpoint is a stop, in place of a number a hand at the unit.
     unsettled: Vec<(Option<CommandId>, Option<Setpoint>)>,
     /// What the unit last reported, when that is more than settled.
     reported: Option<Setpoint>,
@@ -186,7 +186,11 @@ impl Ledger {
 
     /// Books output that nobody commanded: the unit was started or raised at itself at some time since `since`.
     pub(crate) fn uncommanded(&mut self, now: Mono, since: Mono, value: Setpoint, out: &mut Vec<Interval>) {
-        self.reported = Some(value);
+        // No report settles it: the motor may still be on its way up. What is told later does, and a proof.
+        let before =
+            self.unsettled.pop_if(|told| matches!(told, (None, Some(_)))).and_then(|(_, before)| before);
+        let most = before.filter(|before| magnitude(*before) > magnitude(value)).unwrap_or(value);
+        self.unsettled.push((None, Some(most)));
         if self.highest.is_none_or(|highest| magnitude(value) > magnitude(highest)) {
             self.highest = Some(value);
         }

@@ -121,6 +121,15 @@ pub fn full_scale(range: &IntensityRange) -> Intensity {
     }
 }
 
+/// Returns the most that a hand at the unit can set: its documented top, above what is ever asked of it.
+pub fn top(range: &IntensityRange) -> Intensity {
+    match range {
+        IntensityRange::Current { max, .. } => Intensity::Current(*max),
+        IntensityRange::Speed { top, .. } => Intensity::Speed(*top),
+        IntensityRange::Level { top, .. } => Intensity::Level(*top),
+    }
+}
+
 /// Returns the intensity rounded **down** to the unit's grid; below the floor of a gun that is zero.
 pub fn floor_to_grid(intensity: Intensity, range: &IntensityRange) -> Intensity {
     match (intensity, range) {

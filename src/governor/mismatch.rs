@@ -58,7 +58,7 @@ impl Governor {
             return;
         }
         if let Some(capability) = self.capability(device) {
-            self.uncommanded(now, device, limits::full_scale(&capability.intensity), out);
+            self.uncommanded(now, device, limits::top(&capability.intensity), out);
             self.alarm(now, Cause::Mismatch, Some(device), None, out);
         }
     }
@@ -107,7 +107,7 @@ impl Governor {
 
     pub(super) fn tick_runs(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
         if self.runs_deadline(device).is_some_and(|due| now >= due) {
-            let most = self.capability(device).map(|capability| limits::full_scale(&capability.intensity));
+            let most = self.capability(device).map(|capability| limits::top(&capability.intensity));
             self.mismatch(now, device, most, out);
         }
     }

@@ -352,7 +352,7 @@ fn sr_43_a_gun_is_booked_by_what_it_reports_and_what_was_sent() {
         &[
             "0-4000 ms: 1000 raw to 1000 raw, Commanded, on 0-4000 ms, 0-4000 raw s",
             "4000-5500 ms: 1000 raw to 1500 raw, Reported, on 0-1500 ms, 0-2250 raw s",
-            "5500-5800 ms: 1000 raw to 1400 raw, Reported, on 0-300 ms, 0-420 raw s",
+            "5500-5800 ms: 1000 raw to 1500 raw, Reported, on 0-300 ms, 0-450 raw s",
             "5800-7000 ms: off to 1500 raw, Uncertain, on 0-1200 ms, 0-1800 raw s",
         ],
     );
