@@ -1425,6 +1425,34 @@ fn a_gun_runs_on_for_its_battery_life_unless_the_guard_proves_its_stop() {
     assert_eq!(until(&[proof("Theragun PRO B", u64::from(u32::MAX))]), battery, "never later");
 }
 
+/// SR-13: what was given before a crash is of the day of the crash, though the guard's proof is recorded on the next morning.
+#[test]
+fn sr_13_a_recovered_dose_is_of_the_day_of_the_crash() {
+    let mut journal = Journal::in_memory().unwrap();
+    let mut to = Writer::begin(&mut journal, S1, 0);
+    to.add(2000, intent(1, GUN, Setpoint::Speed(RawSpeed::from_raw(1750))));
+    to.journal.progress(&bout(1, 2000, 30_000, 1750, 0)).unwrap();
+    journal.commit().unwrap();
+    let mut journal = journal.reopen().unwrap();
+    let unit = GuardUnit {
+        unit: "Theragun PRO B".to_owned(),
+        first_stop_us: None,
+        confirmed_us: Some(5000 * SECOND + 30_400_000),
+    };
+    let act = GuardAct {
+        session: SessionId::new(S1),
+        why: "died".to_owned(),
+        said: "It has died.".to_owned(),
+        at_us: 5000 * SECOND,
+        units: vec![unit],
+    };
+    let next_morning = stamp(20 * 3_600_000);
+    journal.recover_with(next_morning, &[act]).unwrap();
+    let doses = journal.reader().unwrap().doses(&SessionId::new(S1)).unwrap();
+    assert_eq!(doses.len(), 1);
+    assert!(doses[0].recovered && doses[0].wall < stamp(60_000).wall, "{}", doses[0].wall);
+}
+
 /// SR-43: a stop proven on record ends the interval.
 #[test]
 fn a_stop_proven_on_record_ends_the_interval() {
@@ -1483,6 +1511,13 @@ fn a_program_in_its_rest_may_have_risen_again() {
     };
     let found = after_crash(&[], rest);
     assert_eq!((found.len(), found[0].1.until_us), (1, 14_000_000 + 30 * SECOND + UNHEARD_US + 2 * SECOND));
+    let proof = GuardUnit {
+        unit: "P24 A".to_owned(),
+        first_stop_us: None,
+        confirmed_us: Some(5000 * SECOND + 14_400_000),
+    };
+    let found = after_crash(&[proof], rest);
+    assert_eq!((found.len(), found[0].1.until_us), (1, 14_400_000), "the guard stopped it while it rested");
     let found = after_crash(&[], |to| {
         rest(to);
         to.add(15_000, Entry::Stopped { step: 3, reason: StopReason::Completed, generation: Generation(0) });

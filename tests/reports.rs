@@ -529,6 +529,30 @@ fn sr_42_a_guard_that_comes_later_hears_of_unproven_stops_alone() {
     }
 }
 
+/// SR-42: a guard that did not find the way to a unit is asked again each second, as long as unit and guard are there.
+#[test]
+fn sr_42_a_guard_that_cannot_reach_a_unit_is_asked_again() {
+    let device = DeviceId(1);
+    let mut bench = Bench::ready(three_steps());
+    let asked = |bench: &mut Bench, span: Duration| {
+        bench.said.clear();
+        bench.pass(span);
+        bench.said.iter().filter(|said| said.output == Output::Guard(ForGuard::Hold { device })).count()
+    };
+    assert_eq!(asked(&mut bench, Duration::from_secs(5)), 0, "it holds it");
+    bench.input(Input::GuardHolds { device, holds: false });
+    assert_eq!(asked(&mut bench, Duration::from_micros(999_999)), 0);
+    assert_eq!(asked(&mut bench, Duration::from_micros(1)), 1);
+    bench.pass(Duration::from_secs(1));
+    bench.idle_answers();
+    bench.arm(3);
+    bench.act(Act::StopStep { step: 3 });
+    bench.pass(Duration::from_secs(2));
+    bench.input(Input::GuardHolds { device, holds: false });
+    bench.link(1, false);
+    assert_eq!(asked(&mut bench, Duration::from_secs(5)), 0, "there is no way to it");
+}
+
 /// SR-42: a unit says once more, while it is being prepared, that the stop before is proven: it stays with the guard.
 #[test]
 fn sr_42_a_second_proof_while_preparing_does_not_release_the_unit() {

@@ -20,6 +20,8 @@ use crate::units::Mono;
 
 /// Spacing of the heartbeats while the guard watches a unit: several are lost before it takes over.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
+/// The guard looks once for the way to a unit; when it did not find it, it is asked again.
+const HOLD_AGAIN: Duration = Duration::from_secs(1);
 
 impl Governor {
     /// The guard process came or went. What it held, it holds no more.
@@ -34,7 +36,7 @@ impl Governor {
                     self.say_stopping(now, device, out);
                 }
             } else if let Some(unit) = self.unit_mut(device).filter(|_| !present) {
-                unit.held = false;
+                (unit.held, unit.hold_again) = (false, None);
             }
         }
         if !present {
@@ -50,12 +52,20 @@ impl Governor {
             return;
         };
         unit.held = holds && present && unit.up;
+        unit.hold_again = (!holds && present && unit.up).then(|| now.saturating_add(HOLD_AGAIN));
         let in_use = unit.ready || unit.preparing;
         if in_use && !unit.held {
             self.zero_unit(now, device, None, After::Hold(StopReason::Guard), out);
             self.alarm(now, Cause::GuardBlind, Some(device), None, out);
         }
         self.bump();
+    }
+
+    pub(super) fn tick_hold(&mut self, now: Mono, device: DeviceId, out: &mut Vec<Output>) {
+        if let Some(unit) = self.unit_mut(device).filter(|unit| unit.hold_again.is_some_and(|at| now >= at)) {
+            unit.hold_again = None;
+            out.push(Output::Guard(ForGuard::Hold { device }));
+        }
     }
 
     /// Hands a unit over before its first command: from here the guard stops it when nothing is heard of it.

@@ -307,7 +307,7 @@ impl Governor {
         let changed = unit.up != up;
         unit.up = up;
         // The way to a unit is the link's: each link is handed over anew.
-        unit.held = false;
+        (unit.held, unit.hold_again) = (false, None);
         if up {
             unit.known = true;
             unit.last_alive = None;

@@ -132,6 +132,8 @@ pub(crate) struct Unit {
     pub(crate) runs_since: Option<Mono>,
     /// The guard process can stop it.
     pub(crate) held: bool,
+    /// When the guard, which could not, is asked once more.
+    pub(crate) hold_again: Option<Mono>,
     /// The guard process stops it when nothing is heard.
     pub(crate) watched: bool,
 }
@@ -255,6 +257,7 @@ impl Unit {
             locked: None,
             runs_since: None,
             held: false,
+            hold_again: None,
             watched: false,
         }
     }

@@ -67,6 +67,7 @@ impl Governor {
         for device in self.devices() {
             self.tick_unit(now, device, out);
             self.tick_runs(now, device, out);
+            self.tick_hold(now, device, out);
         }
         for index in 0..self.runs.len() {
             self.tick_intent(now, index, out);
@@ -109,7 +110,7 @@ impl Governor {
         let prepare = unit.preparing.then(|| unit.prepared_at.saturating_add(PREPARE_WITHIN));
         let renew = unit.renew_at.filter(|_| unit.ready);
         let runs = self.runs_deadline(device);
-        [silence, proof, prepare, renew, runs].into_iter().flatten().min()
+        [silence, proof, prepare, renew, runs, unit.hold_again].into_iter().flatten().min()
     }
 
     fn step_deadline(&self, index: usize) -> Option<Mono> {

@@ -165,6 +165,8 @@ struct Begin {
     dose: DoseBody,
     /// Newest instant at which something durable speaks of this output.
     heard_us: u64,
+    /// How long from then on it may rest and still rise again, µs.
+    rest_us: u64,
     /// Newest entry that speaks of it.
     heard_seq: u64,
 }
@@ -245,7 +247,7 @@ impl Story {
             }
             let (seq, last) = track.last.clone().unwrap_or((row.after_seq, dose));
             let mut begin = self.since(RestsOn::Dose, nothing_of(last), track, seq.max(row.after_seq));
-            begin.heard_us = begin.heard_us.saturating_add(self.rest_us(begin.dose.step));
+            begin.rest_us = self.rest_us(begin.dose.step);
             return Some(begin);
         }
         let intent = track.intents.last()?;
@@ -262,13 +264,13 @@ impl Story {
                 return None;
             }
             let mut begin = self.since(RestsOn::Dose, nothing_of(last), track, seq);
-            begin.heard_us = begin.heard_us.saturating_add(self.rest_us(intent.step));
+            begin.rest_us = self.rest_us(intent.step);
             return Some(begin);
         }
         let dose = self.nothing_yet(output, intent)?;
         let mut begin = self.since(RestsOn::Intent, dose, track, intent.seq);
         if done.is_some() {
-            begin.heard_us = begin.heard_us.saturating_add(self.rest_us(intent.step));
+            begin.rest_us = self.rest_us(intent.step);
         }
         Some(begin)
     }
@@ -278,6 +280,7 @@ impl Story {
         Begin {
             rests_on,
             heard_us: newest.map_or(0, |intent| intent.mono_us).max(dose.until_us),
+            rest_us: 0,
             heard_seq: newest.map_or(0, |intent| intent.seq).max(seq),
             dose,
         }
@@ -301,7 +304,8 @@ impl Story {
         let unit = self.devices.get(usize::from(device));
         let runs_on = unit.map_or(u64::MAX / 4, |unit| unit.runs_on_us);
         let tail = unit.map_or(0, |unit| unit.stop_tail_us);
-        let own = begin.heard_us.saturating_add(UNHEARD_US).saturating_add(runs_on);
+        let rises_by = begin.heard_us.saturating_add(begin.rest_us);
+        let own = rises_by.saturating_add(UNHEARD_US).saturating_add(runs_on);
         let recorded = self
             .proven
             .get(&device)
