@@ -556,6 +556,52 @@ fn sr_25_sensation_counts_from_the_end_of_tens() {
     bench.arm(3);
 }
 
+/// SR-25: who has tested the left side knows nothing of the right.
+#[test]
+fn sr_25_sensation_is_tested_on_each_side() {
+    let mut plan = plan();
+    plan.steps[0].place = Place { side: Side::Bilateral, ..calf() };
+    plan.steps[2].place = Place { side: Side::Left, ..calf() };
+    plan.steps[3].place = Place { side: Side::Bilateral, ..calf() };
+    let mut bench = Bench::ready(plan);
+    bench.arm(1);
+    bench.set(1, milliamps(5));
+    bench.pass(seconds(3));
+    bench.act(Act::StopStep { step: 1 });
+    bench.pass(seconds(1));
+    bench.act(Act::SensationReturned { step: 3 });
+    bench.idle_answers();
+    let request = bench.act(Act::Arm { step: 4 });
+    let verdict = bench.verdict(request);
+    assert!(matches!(verdict, Some(Verdict::Refused(Refusal::Numb { .. }))), "{verdict:?}");
+    bench.act(Act::SensationReturned { step: 4 });
+    bench.arm(4);
+}
+
+/// SR-43: while what a unit gives on an area is open and in doubt, no other unit works a place that shares a half with it.
+#[test]
+fn sr_43_output_in_doubt_blocks_every_place_that_overlaps() {
+    for side in [Side::Left, Side::Bilateral] {
+        let mut plan = plan();
+        let mut second = plan.devices[0].clone();
+        second.label = "Stimulator B".to_owned();
+        plan.devices.push(second);
+        (plan.steps[1].device, plan.steps[1].channel) = (DeviceId(3), Channel(0));
+        plan.steps[0].place = Place { side: Side::Left, ..calf() };
+        plan.steps[1].place = Place { side, ..calf() };
+        let mut bench = Bench::ready(plan);
+        bench.arm(1);
+        bench.set(1, milliamps(5));
+        bench.pass(seconds(3));
+        bench.link(0, false);
+        bench.pass(Duration::from_millis(200));
+        bench.idle_answers();
+        let request = bench.act(Act::Arm { step: 2 });
+        let verdict = bench.verdict(request);
+        assert!(matches!(verdict, Some(Verdict::Refused(Refusal::State { .. }))), "{side:?}: {verdict:?}");
+    }
+}
+
 /// SR-25: for 30 min after TENS no percussion on its area unless the therapist says that sensation has returned; logged.
 #[test]
 fn sr_25_percussion_waits_for_sensation_after_tens() {

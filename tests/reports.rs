@@ -446,6 +446,57 @@ fn sr_43_a_gun_that_a_hand_started_counts_at_its_top_until_it_stopped() {
     }
 }
 
+/// SR-43: what a report shows for the first time counts since it may have begun, whether the speed or the button is told first:
+/// since the last report of standstill, or, of more than before, since the answer before.
+#[test]
+fn sr_43_what_a_report_shows_counts_since_it_may_have_begun() {
+    let says = |bench: &mut Bench, speed: u16| {
+        bench.tell(1, Report::Alive);
+        let intensity = Some(raw(speed));
+        bench.tell(1, Report::Measured { channel: Channel(0), running: speed > 0, intensity });
+    };
+    for (before, by_hand) in [(0, false), (0, true), (1_000, false)] {
+        let mut plan = three_steps();
+        plan.steps[2].start_at_device = by_hand;
+        let mut bench = Bench::ready(plan);
+        bench.arm(3);
+        if before > 0 {
+            bench.set(3, raw(before));
+        }
+        bench.pass(Duration::from_millis(1_600));
+        says(&mut bench, before);
+        let last = bench.now;
+        bench.units[1].silent = true;
+        bench.pass(Duration::from_millis(2_500));
+        bench.units[1].silent = false;
+        says(&mut bench, 1_500);
+        let button = if before > 0 { OwnButton::Raised(raw(1_500)) } else { OwnButton::Started(raw(1_500)) };
+        bench.tell(1, Report::OwnButton(button));
+        bench.act(Act::StopStep { step: 3 });
+        bench.pass(Duration::from_secs(3));
+        let raised = bench.entries().find_map(|(_, entry)| match entry {
+            Entry::Dose(dose) if dose.upper.intensity().magnitude() > 1_000 => Some(dose.from),
+            _ => None,
+        });
+        assert!(raised.is_some_and(|from| from <= last), "{before} {by_hand}: {raised:?}, {last:?}");
+    }
+}
+
+/// SR-24: a channel that ended while it gave more than told asks for no stop again and again.
+#[test]
+fn sr_24_a_channel_that_ended_beside_another_is_compared_no_more() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(1);
+    bench.arm(2);
+    bench.set(1, milliamps(5));
+    bench.pass(Duration::from_secs(2));
+    let intensity = Some(milliamps(3));
+    bench.tell(0, Report::Measured { channel: Channel(1), running: true, intensity });
+    bench.act(Act::Finish { step: 2 });
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.governor.snapshot(bench.now).steps[0].state, StepState::Running);
+}
+
 /// SR-43: reports of output make it sure; a lower speed of a gun counts from when the gun reports it.
 #[test]
 fn sr_43_what_is_reported_is_sure_and_a_reported_speed_is_settled() {

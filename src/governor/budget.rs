@@ -10,7 +10,7 @@ use crate::governor::Governor;
 use crate::governor::limits;
 use crate::governor::output::{Entry, Output, Refusal};
 use crate::governor::tick::START_MIN;
-use crate::model::area::Side;
+use crate::model::area::{Place, Side};
 use crate::model::budget::{Budget, Left, NUMB_FOR, OpenDose};
 use crate::model::limit::{LimitOwner, Limits};
 use crate::model::plan::Step;
@@ -201,12 +201,19 @@ impl Governor {
 
     /// Returns how long ago TENS was on a step's area, when that is not long ago and nobody said that sensation returned.
     fn numb(&self, step: &Step, now: Mono) -> Option<Duration> {
-        let confirmed =
-            self.sensation.iter().filter(|(place, _)| step.place.overlaps(place)).map(|(_, at)| *at).max();
-        let before = self.settings.spent.numb.iter().filter(|(place, _)| step.place.overlaps(place));
+        let halves = step.place.side.halves().iter();
+        let halves = halves.map(|side| Place { area: step.place.area.clone(), side: *side });
+        halves.filter_map(|half| self.numb_half(&half, now)).min()
+    }
+
+    /// As [`Governor::numb`], of one half of the step's place: who has tested the left knows nothing of the right.
+    fn numb_half(&self, half: &Place, now: Mono) -> Option<Duration> {
+        let confirmed = self.sensation.iter().filter(|(place, _)| half.overlaps(place)).map(|(_, at)| *at).max();
+        let before = self.settings.spent.numb.iter().filter(|(place, _)| half.overlaps(place));
         let before = before.map(|(_, ago)| ago.saturating_add(now.since(self.started)));
         let before = before.min().filter(|_| confirmed.is_none());
-        let ended = self.ended(|other| other.modality == Modality::Tens && other.overlaps(step));
+        let on_it = |other: &Step| other.touches().iter().any(|place| place.overlaps(half));
+        let ended = self.ended(|other| other.modality == Modality::Tens && on_it(other));
         let ended = ended.filter(|end| confirmed.is_none_or(|at| at < *end)).map(|end| now.since(end));
         before.into_iter().chain(ended).min().filter(|ago| *ago < NUMB_FOR)
     }

@@ -91,17 +91,8 @@ impl Governor {
         let Some(index) = steps.iter().copied().max_by_key(nearest) else {
             return;
         };
-        let Some((value, unit)) = speed_setpoint(at).zip(self.unit(device)) else {
+        let Some((value, since)) = speed_setpoint(at).zip(self.may_have_begun(now, index)) else {
             return;
-        };
-        let since = if self.runs.get(index).is_some_and(|run| run.ledger.is_open()) {
-            unit.alive_before.unwrap_or(unit.zero_seen).min(now)
-        } else {
-            // What ended before is counted already, up to its proof: in its tail it may have been started again.
-            let tail = self.capability(device).map_or(Duration::ZERO, |capability| capability.stop_tail);
-            let ended = self.runs.get(index).and_then(|run| run.spans.iter().map(|(_, until)| *until).max());
-            let proven = ended.map_or(unit.zero_seen, |ended| ended.saturating_sub(tail));
-            unit.zero_seen.max(proven).min(now)
         };
         self.book(index, now, out, |ledger, closed| ledger.uncommanded(now, since, value, closed));
         // Nobody asked for it, and it counts.
@@ -110,6 +101,21 @@ impl Governor {
         {
             run.uncommanded_since = Some(run.uncommanded_since.unwrap_or(since));
         }
+    }
+
+    /// Returns since when what a report shows for the first time may have been given: the answer before it, or standstill.
+    pub(super) fn may_have_begun(&self, now: Mono, index: usize) -> Option<Mono> {
+        let (step, run) = (self.step(index)?, self.runs.get(index)?);
+        let unit = self.unit(step.device)?;
+        let since = if run.ledger.is_open() {
+            unit.alive_before.unwrap_or(unit.zero_seen)
+        } else {
+            // What ended before is counted already, up to its proof: in its tail it may have been started again.
+            let tail = self.capability(step.device).map_or(Duration::ZERO, |capability| capability.stop_tail);
+            let ended = run.spans.iter().map(|(_, until)| *until).max();
+            unit.zero_seen.max(ended.map_or(unit.zero_seen, |ended| ended.saturating_sub(tail)))
+        };
+        Some(since.min(now))
     }
 
     /// Puts on record that an armed step may be started at the gun; the driver is told when that is durable.

@@ -122,8 +122,14 @@ impl Ledger {
         }
     }
 
-    /// Books a report of output. `value`: how much, when the unit says so.
-    pub(crate) fn measured(&mut self, now: Mono, value: Option<Setpoint>, out: &mut Vec<Interval>) {
+    /// Books a report of output. `value`: how much, when the unit says so; `since`: when more than is known may have begun.
+    pub(crate) fn measured(
+        &mut self,
+        now: Mono,
+        since: Mono,
+        value: Option<Setpoint>,
+        out: &mut Vec<Interval>,
+    ) {
         let measured_lower = value.map_or(self.lower(), |value| smaller(self.lower_known(), Some(value)));
         if let Some(open) = &mut self.open {
             open.reported = true;
@@ -145,8 +151,14 @@ impl Ledger {
         }
         let above = value.filter(|value| self.settled.is_none_or(|s| magnitude(*value) > magnitude(s)));
         if self.reported != above {
+            let known = self.upper_setpoint().map_or(0, magnitude);
             self.reported = above;
-            self.rebook(now, out);
+            if above.is_some_and(|above| magnitude(above) > known) && !self.is_uncertain() {
+                self.reopen(now, since, out);
+                self.credit.floor = smaller(self.credit.floor, self.lower());
+            } else {
+                self.rebook(now, out);
+            }
         }
     }
 
@@ -201,12 +213,7 @@ impl Ledger {
             }
             return;
         }
-        let from = self.open.map_or(since, |open| since.max(open.from)).min(now);
-        self.close_at(from, Duration::ZERO, out);
-        self.open_if_on(from, false);
-        if let Some(open) = &mut self.open {
-            open.reported = true;
-        }
+        self.reopen(now, since, out);
     }
 
     /// The unit was lowered by hand: what it reports is in force, beside anything newer that was sent.
@@ -300,6 +307,16 @@ impl Ledger {
         }
         self.close_at(now, Duration::ZERO, out);
         self.open_if_on(now, false);
+    }
+
+    /// Closes the interval where more than it says may have begun, and opens one with that, which a report shows.
+    fn reopen(&mut self, now: Mono, since: Mono, out: &mut Vec<Interval>) {
+        let from = self.open.map_or(since, |open| since.max(open.from)).min(now);
+        self.close_at(from, Duration::ZERO, out);
+        self.open_if_on(from, false);
+        if let Some(open) = &mut self.open {
+            open.reported = true;
+        }
     }
 
     fn open_if_on(&mut self, from: Mono, uncertain: bool) {

@@ -199,6 +199,7 @@ impl Governor {
             // By its own hand the limit stands in for the command, and nothing ever settles it.
             let by_hand = self.runs.get(index).is_some_and(|run| run.by_hand.is_some());
             let value = intensity.and_then(speed_setpoint).filter(|_| running);
+            let since = self.may_have_begun(now, index).unwrap_or(now);
             self.book(index, now, out, |ledger, closed| {
                 if !running {
                     ledger.measured_off();
@@ -210,7 +211,7 @@ impl Governor {
                 {
                     ledger.settle(now, id, closed);
                 }
-                ledger.measured(now, value, closed);
+                ledger.measured(now, since, value, closed);
             });
             if let Some(run) = self.runs.get_mut(index) {
                 run.delivered = match (running, intensity) {

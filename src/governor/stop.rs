@@ -266,6 +266,9 @@ impl Governor {
         (run.asked, run.setpoint, run.target, run.envelope) = (zero, zero, zero, zero);
         run.program = None;
         run.finishing = None;
+        run.asked_present = None;
+        run.pressed = None;
+        run.above_since = None;
         run.state = StepState::Ended(reason);
         let Some(step) = self.step(index).map(|step| step.number) else {
             return;

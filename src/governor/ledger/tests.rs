@@ -68,7 +68,7 @@ fn check(name: &str, seen_from: u32, script: &[(u64, Event)], expected: &[&str])
             Sent(id, setpoint) => ledger.sent(now, CommandId(*id), *setpoint, &mut closed),
             Settled(id) => ledger.settle(now, CommandId(*id), &mut closed),
             StopSent => ledger.stop_sent(now, &mut closed),
-            Measured(value) => ledger.measured(now, *value, &mut closed),
+            Measured(value) => ledger.measured(now, now, *value, &mut closed),
             Off => ledger.measured_off(),
             Doubt(since) => ledger.doubt(now, Mono::from_millis(*since), &mut closed),
             Proven(tail) => ledger.proven_zero(now, Duration::from_millis(*tail), &mut closed),
@@ -390,7 +390,7 @@ fn sr_43_a_decrease_of_a_gun_counts_when_it_is_settled_or_done_by_hand() {
         ],
         &[
             "0-1000 ms: 1800 raw to 1800 raw, Reported, on 0-1000 ms, 0-1800 raw s",
-            "1000-2000 ms: 1800 raw to 1900 raw, Commanded, on 0-1000 ms, 0-1900 raw s",
+            "1000-2000 ms: 1800 raw to 1900 raw, Reported, on 0-1000 ms, 0-1900 raw s",
             "open [2000-2000 ms: 1200 raw to 1200 raw, Commanded, on 0-0 ms] uncertain false newest none settled 1200 raw split Some(62000)",
             "2000-3000 ms: 1200 raw to 1200 raw, Commanded, on 0-1000 ms, 0-1200 raw s",
         ],
