@@ -497,6 +497,60 @@ fn sr_24_a_channel_that_ended_beside_another_is_compared_no_more() {
     assert_eq!(bench.governor.snapshot(bench.now).steps[0].state, StepState::Running);
 }
 
+/// SR-43: a report from before a decrease was obeyed settles nothing: without its acknowledgement the higher speed counts.
+#[test]
+fn sr_43_a_report_from_before_a_decrease_settles_nothing() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    bench.set(3, raw(2_000));
+    bench.pass(Duration::from_secs(3));
+    bench.units[1].deaf = true;
+    bench.act(Act::Set { step: 3, intensity: raw(1_600), reason: None });
+    let told = bench.now;
+    bench.tell(1, Report::Measured { channel: Channel(0), running: true, intensity: Some(raw(1_550)) });
+    bench.pass(Duration::from_millis(400));
+    bench.act(Act::StopStep { step: 3 });
+    bench.pass(Duration::from_secs(3));
+    let doses = bench.entries().filter_map(|(_, entry)| match entry {
+        Entry::Dose(dose) if dose.until > told => Some(dose.upper.intensity()),
+        _ => None,
+    });
+    let doses: Vec<_> = doses.collect();
+    assert!(doses.iter().all(|upper| *upper == raw(2_000)), "{doses:?}");
+}
+
+/// SR-24: whoever presses STOP again and again does not put off the alarm that a stop is not proven.
+#[test]
+fn sr_24_stop_pressed_again_puts_off_no_alarm() {
+    let mut bench = Bench::ready(three_steps());
+    bench.arm(3);
+    bench.set(3, raw(1_200));
+    bench.pass(Duration::from_secs(3));
+    bench.units[1].deaf = true;
+    for _ in 0..3 {
+        bench.stop_all();
+        bench.pass(Duration::from_millis(400));
+    }
+    let alarms = bench.governor.snapshot(bench.now).alarms;
+    let unconfirmed = alarms.iter().any(|alarm| alarm.cause == Cause::StopUnconfirmed);
+    assert!(unconfirmed, "{alarms:?}");
+}
+
+/// SR-24: a stop that was ordered before a unit's first link is to be proven within a second of that link.
+#[test]
+fn sr_24_the_time_of_a_proof_runs_from_the_first_link() {
+    let mut bench = Bench::bare(three_steps());
+    bench.stop_all();
+    bench.pass(Duration::from_secs(5));
+    bench.units[1].deaf = true;
+    bench.link(1, true);
+    let stop = |bench: &Bench| bench.governor.snapshot(bench.now).units[1].stop;
+    bench.pass(Duration::from_millis(990));
+    assert_eq!(stop(&bench), StopView::Asked);
+    bench.pass(Duration::from_millis(20));
+    assert_eq!(stop(&bench), StopView::Unconfirmed);
+}
+
 /// SR-43: reports of output make it sure; a lower speed of a gun counts from when the gun reports it.
 #[test]
 fn sr_43_what_is_reported_is_sure_and_a_reported_speed_is_settled() {

@@ -208,7 +208,8 @@ impl Governor {
 
     /// As [`Governor::numb`], of one half of the step's place: who has tested the left knows nothing of the right.
     fn numb_half(&self, half: &Place, now: Mono) -> Option<Duration> {
-        let confirmed = self.sensation.iter().filter(|(place, _)| half.overlaps(place)).map(|(_, at)| *at).max();
+        let confirmed =
+            self.sensation.iter().filter(|(place, _)| half.overlaps(place)).map(|(_, at)| *at).max();
         let before = self.settings.spent.numb.iter().filter(|(place, _)| half.overlaps(place));
         let before = before.map(|(_, ago)| ago.saturating_add(now.since(self.started)));
         let before = before.min().filter(|_| confirmed.is_none());

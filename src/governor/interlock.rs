@@ -148,7 +148,8 @@ impl Governor {
             return true;
         };
         let runs = self.plan.steps.iter().zip(&self.runs);
-        runs.filter(|(step, _)| step.place.overlaps(place)).any(|(_, run)| !run.is_live() && run.ledger.is_open())
+        runs.filter(|(step, _)| step.place.overlaps(place))
+            .any(|(_, run)| !run.is_live() && run.ledger.is_open())
     }
 
     /// Returns why output of a step may not rise now.

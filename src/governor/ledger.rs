@@ -31,6 +31,8 @@ pub(crate) struct Ledger {
     settled: Option<Setpoint>,
     /// Told and not settled, oldest first. `None` in place of a setpoint is a stop, in place of a number a hand at the unit.
     unsettled: Vec<(Option<CommandId>, Option<Setpoint>)>,
+    /// Newest command that the unit acknowledged.
+    acknowledged: Option<CommandId>,
     /// What the unit last reported, when that is more than settled.
     reported: Option<Setpoint>,
     /// Highest setpoint sent in this epoch: what an uncertain interval is booked at.
@@ -103,7 +105,16 @@ impl Ledger {
         self.rebook(now, out);
     }
 
-    /// Settles every command up to `id`: the unit acknowledged it.
+    /// The unit acknowledged a command. A motor falls slower than it acknowledges: a lower speed settles with the next report
+    /// that is not above it.
+    pub(crate) fn acknowledged(&mut self, now: Mono, id: CommandId, out: &mut Vec<Interval>) {
+        self.acknowledged = self.acknowledged.max(Some(id));
+        if !self.falls_with(id) {
+            self.settle(now, id, out);
+        }
+    }
+
+    /// Settles every command up to `id`: it is in force.
     pub(crate) fn settle(&mut self, now: Mono, id: CommandId, out: &mut Vec<Interval>) {
         let Some(position) = self.unsettled.iter().position(|(sent, _)| *sent == Some(id)) else {
             return;
@@ -114,10 +125,10 @@ impl Ledger {
         self.rebook(now, out);
     }
 
-    /// Returns the newest command and its setpoint, when it is not settled yet.
-    pub(crate) fn newest_unsettled(&self) -> Option<(CommandId, Setpoint)> {
+    /// Returns the newest command and its setpoint, when it is acknowledged and not settled yet.
+    pub(crate) fn awaits_report(&self) -> Option<(CommandId, Setpoint)> {
         match self.unsettled.last() {
-            Some((Some(id), Some(setpoint))) => Some((*id, *setpoint)),
+            Some((Some(id), Some(setpoint))) if self.acknowledged >= Some(*id) => Some((*id, *setpoint)),
             Some(_) | None => None,
         }
     }
@@ -259,11 +270,17 @@ impl Ledger {
         self.open.filter(|open| open.uncertain).map(|open| open.from)
     }
 
-    /// Returns whether the newest speed is below what may be in force: a motor falls slower than it acknowledges.
-    pub(crate) fn falls_to(&self, speed: RawSpeed) -> bool {
-        // The newest is `speed` itself; what was told before it may be what the motor falls from.
-        let before = self.unsettled.iter().rev().skip(1).filter_map(|(_, setpoint)| *setpoint);
-        before.chain(self.settled).any(|known| magnitude(known) > u32::from(speed.raw()))
+    /// Returns whether a command lowers a motor: what was told before it may be what the motor falls from.
+    fn falls_with(&self, id: CommandId) -> bool {
+        let Some(position) = self.unsettled.iter().position(|(sent, _)| *sent == Some(id)) else {
+            return false;
+        };
+        let (before, from) = self.unsettled.split_at(position);
+        let Some((_, Some(to @ (Setpoint::Speed(_) | Setpoint::Level(_))))) = from.first() else {
+            return false;
+        };
+        let before = before.iter().filter_map(|(_, setpoint)| *setpoint).chain(self.settled);
+        before.into_iter().any(|known| magnitude(known) > magnitude(*to))
     }
 
     /// Returns the intensity last settled.

@@ -150,11 +150,7 @@ impl Governor {
 
     fn acknowledged(&mut self, now: Mono, device: DeviceId, id: CommandId, out: &mut Vec<Output>) {
         for index in self.steps_of(device) {
-            self.book(index, now, out, |ledger, closed| match ledger.newest_unsettled() {
-                // A motor falls slower than it acknowledges: a lower speed settles when the unit reports it.
-                Some((_, Setpoint::Speed(speed))) if ledger.falls_to(speed) => {}
-                Some(_) | None => ledger.settle(now, id, closed),
-            });
+            self.book(index, now, out, |ledger, closed| ledger.acknowledged(now, id, closed));
             // A channel that gives nothing is not in a stimulator's reports: its acknowledged zero is what is known.
             if let Some(run) = self.runs.get_mut(index).filter(|run| !run.is_live() && !run.ledger.is_open())
             {
@@ -205,7 +201,7 @@ impl Governor {
                     ledger.measured_off();
                     return;
                 }
-                if let (Some(value), Some((id, newest))) = (value, ledger.newest_unsettled())
+                if let (Some(value), Some((id, newest))) = (value, ledger.awaits_report())
                     && !by_hand
                     && value.intensity().magnitude() <= newest.intensity().magnitude()
                 {
@@ -310,10 +306,10 @@ impl Governor {
         // The way to a unit is the link's: each link is handed over anew.
         (unit.held, unit.hold_again) = (false, None);
         if up {
-            unit.known = true;
+            let first = !std::mem::replace(&mut unit.known, true);
             unit.last_alive = None;
             // What it did meanwhile is not known: the driver stops it first and proves it anew.
-            if matches!(unit.stop.view, StopView::Confirmed(_) | StopView::Stated | StopView::None) {
+            if first || matches!(unit.stop.view, StopView::Confirmed(_) | StopView::Stated | StopView::None) {
                 unit.stop = Stop { asked_at: now, view: StopView::Asked, ..unit.stop };
             }
         }

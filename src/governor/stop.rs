@@ -96,7 +96,10 @@ impl Governor {
             out.push(Output::Stop { device, generation });
         }
         if let Some(unit) = self.unit_mut(device) {
-            unit.stop = Stop { generation, asked_at: now, view: StopView::Asked };
+            // Whoever presses STOP again and again puts no alarm off: the time of a proof runs from the first.
+            let open = matches!(unit.stop.view, StopView::Asked | StopView::Written);
+            let asked_at = if open { unit.stop.asked_at } else { now };
+            unit.stop = Stop { generation, asked_at, view: StopView::Asked };
             unit.stopped_in_use |= unit.ready || unit.preparing;
             unit.runs_since = None;
             unit.ready = false;

@@ -239,7 +239,8 @@ impl Reader {
     pub fn doses(&self, session: &SessionId) -> Result<Vec<RecordedDose>, RecordError> {
         let sql = "WHERE session = ?1 AND kind IN ('dose', 'recovered') ORDER BY seq";
         let found = self.select(sql, &[&session.as_str()])?;
-        let lived = "WHERE session = ?1 AND kind NOT IN ('recovered', 'guard', 'seal') ORDER BY seq DESC LIMIT 1";
+        let lived =
+            "WHERE session = ?1 AND kind NOT IN ('recovered', 'guard', 'seal') ORDER BY seq DESC LIMIT 1";
         let Some(last) = self.select(lived, &[&session.as_str()])?.pop() else {
             return Ok(Vec::new());
         };

@@ -78,13 +78,11 @@ fn check(name: &str, seen_from: u32, script: &[(u64, Event)], expected: &[&str])
             LoweredAtDevice(value) => ledger.lowered_at_device(now, *value, &mut closed),
             Split => ledger.split_long(now, &mut closed),
             Ask => {
-                let newest = ledger.newest_unsettled().map(|(id, setpoint)| (id.0, setpoint.intensity()));
                 let settled = ledger.settled_intensity().map(|settled| settled.to_string());
                 lines.push(format!(
-                    "open {} uncertain {} newest {} settled {} split {:?}",
+                    "open {} uncertain {} settled {} split {:?}",
                     ledger.progress(now).map_or("no".to_owned(), |open| format!("[{}]", show(&open))),
                     ledger.is_uncertain(),
-                    newest.map_or("none".to_owned(), |(id, value)| format!("{id} at {value}")),
                     settled.unwrap_or("nothing".to_owned()),
                     ledger.split_due().map(|due| due.micros() / 1000),
                 ));
@@ -103,11 +101,11 @@ fn sr_43_what_a_stimulator_gives_is_booked_between_its_bounds() {
         0,
         &[(0, Sent(1, pulses(10))), (10, Ask), (10, Settled(1)), (20, Ask), (1_000, Proven(0)), (1_000, Ask)],
         &[
-            "open [0-10 ms: off to 10 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-2 uC] uncertain false newest 1 at 10 mA settled nothing split Some(60000)",
+            "open [0-10 ms: off to 10 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-2 uC] uncertain false settled nothing split Some(60000)",
             "0-10 ms: off to 10 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-2 uC",
-            "open [10-20 ms: 10 mA to 10 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-2 uC] uncertain false newest none settled 10 mA split Some(60010)",
+            "open [10-20 ms: 10 mA to 10 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-2 uC] uncertain false settled 10 mA split Some(60010)",
             "10-1000 ms: 10 mA to 10 mA, Commanded, on 0-990 ms, 0-50 pulses, 0-100 uC",
-            "open no uncertain false newest none settled nothing split None",
+            "open no uncertain false settled nothing split None",
         ],
     );
     check(
@@ -188,7 +186,7 @@ fn sr_43_a_rise_counts_when_it_leaves_and_a_decrease_when_it_is_settled() {
             "0-100 ms: 5 mA to 5 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-5 uC",
             "100-200 ms: 5 mA to 10 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-10 uC",
             "200-300 ms: 10 mA to 10 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-10 uC",
-            "open [300-350 ms: 5 mA to 10 mA, Commanded, on 0-50 ms, 0-3 pulses, 0-6 uC] uncertain false newest 4 at 7 mA settled 10 mA split Some(60300)",
+            "open [300-350 ms: 5 mA to 10 mA, Commanded, on 0-50 ms, 0-3 pulses, 0-6 uC] uncertain false settled 10 mA split Some(60300)",
             "300-400 ms: 5 mA to 10 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-10 uC",
             "400-800 ms: 7 mA to 7 mA, Reported, on 0-400 ms, 0-20 pulses, 0-28 uC",
         ],
@@ -208,11 +206,11 @@ fn sr_43_a_rise_counts_when_it_leaves_and_a_decrease_when_it_is_settled() {
             (30, Proven(0)),
         ],
         &[
-            "open [0-0 ms: off to 6 mA, Commanded, on 0-0 ms, 0-1 pulses, 0-1 uC] uncertain false newest 2 at 6 mA settled nothing split Some(60000)",
+            "open [0-0 ms: off to 6 mA, Commanded, on 0-0 ms, 0-1 pulses, 0-1 uC] uncertain false settled nothing split Some(60000)",
             "0-10 ms: off to 6 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-1 uC",
-            "open [10-10 ms: 5 mA to 6 mA, Commanded, on 0-0 ms, 0-1 pulses, 0-1 uC] uncertain false newest 2 at 6 mA settled 5 mA split Some(60010)",
+            "open [10-10 ms: 5 mA to 6 mA, Commanded, on 0-0 ms, 0-1 pulses, 0-1 uC] uncertain false settled 5 mA split Some(60010)",
             "10-20 ms: 5 mA to 6 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-1 uC",
-            "open [20-20 ms: off to 6 mA, Commanded, on 0-0 ms, 0-1 pulses, 0-1 uC] uncertain false newest none settled 5 mA split Some(60020)",
+            "open [20-20 ms: off to 6 mA, Commanded, on 0-0 ms, 0-1 pulses, 0-1 uC] uncertain false settled 5 mA split Some(60020)",
             "20-30 ms: off to 6 mA, Commanded, on 0-10 ms, 0-1 pulses, 0-1 uC",
         ],
     );
@@ -223,7 +221,7 @@ fn sr_43_a_rise_counts_when_it_leaves_and_a_decrease_when_it_is_settled() {
         &[
             "0-100 ms: 5 mA to 5 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-5 uC",
             "100-200 ms: off to 5 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-5 uC",
-            "open no uncertain false newest none settled 0 mA split None",
+            "open no uncertain false settled 0 mA split None",
         ],
     );
 }
@@ -254,9 +252,9 @@ fn sr_43_doubt_is_booked_at_the_highest_of_the_epoch_until_zero_is_proven() {
             "0-100 ms: 5 mA to 5 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-5 uC",
             "100-200 ms: 10 mA to 10 mA, Commanded, on 0-100 ms, 0-5 pulses, 0-10 uC",
             "200-500 ms: 4 mA to 4 mA, Commanded, on 0-300 ms, 0-15 pulses, 0-12 uC",
-            "open [500-900 ms: off to 10 mA, Uncertain, on 0-400 ms, 0-20 pulses, 0-40 uC] uncertain true newest none settled 4 mA split None",
+            "open [500-900 ms: off to 10 mA, Uncertain, on 0-400 ms, 0-20 pulses, 0-40 uC] uncertain true settled 4 mA split None",
             "500-90000 ms: off to 10 mA, Uncertain, on 0-89500 ms, 0-4475 pulses, 0-8950 uC",
-            "open no uncertain false newest none settled nothing split None",
+            "open no uncertain false settled nothing split None",
         ],
     );
     check(
@@ -269,7 +267,7 @@ fn sr_43_doubt_is_booked_at_the_highest_of_the_epoch_until_zero_is_proven() {
         "nothing open is never in doubt",
         0,
         &[(100, Doubt(0)), (100, Ask)],
-        &["open no uncertain false newest none settled nothing split None"],
+        &["open no uncertain false settled nothing split None"],
     );
     check(
         "a report above raises what is in doubt, one below does not lower it",
@@ -285,7 +283,7 @@ fn sr_43_doubt_is_booked_at_the_highest_of_the_epoch_until_zero_is_proven() {
         ],
         &[
             "0-100 ms: 1000 raw to 1000 raw, Commanded, on 0-100 ms, 0-100 raw s",
-            "open [100-200 ms: off to 1500 raw, Uncertain, on 0-100 ms, 0-150 raw s] uncertain true newest none settled 1000 raw split None",
+            "open [100-200 ms: off to 1500 raw, Uncertain, on 0-100 ms, 0-150 raw s] uncertain true settled 1000 raw split None",
             "100-1100 ms: off to 1500 raw, Uncertain, on 100-1000 ms, 90-1500 raw s",
         ],
     );
@@ -316,7 +314,7 @@ fn sr_43_a_gun_is_booked_by_what_it_reports_and_what_was_sent() {
         0,
         &[(5_000, Uncommanded(2_000, speed(1_500))), (5_000, Ask), (6_000, Proven(1_000))],
         &[
-            "open [2000-5000 ms: off to 1500 raw, Reported, on 0-3000 ms, 0-4500 raw s] uncertain false newest none settled nothing split Some(62000)",
+            "open [2000-5000 ms: off to 1500 raw, Reported, on 0-3000 ms, 0-4500 raw s] uncertain false settled nothing split Some(62000)",
             "2000-7000 ms: off to 1500 raw, Reported, on 0-5000 ms, 0-7500 raw s",
         ],
     );
@@ -334,7 +332,7 @@ fn sr_43_a_gun_is_booked_by_what_it_reports_and_what_was_sent() {
         ],
         &[
             "0-100 ms: 1000 raw to 1000 raw, Commanded, on 0-100 ms, 0-100 raw s",
-            "open [100-200 ms: off to 1000 raw, Uncertain, on 0-100 ms, 0-100 raw s] uncertain true newest none settled 1000 raw split None",
+            "open [100-200 ms: off to 1000 raw, Uncertain, on 0-100 ms, 0-100 raw s] uncertain true settled 1000 raw split None",
             "100-1100 ms: off to 1500 raw, Uncertain, on 0-1000 ms, 0-1500 raw s",
         ],
     );
@@ -391,7 +389,7 @@ fn sr_43_a_decrease_of_a_gun_counts_when_it_is_settled_or_done_by_hand() {
         &[
             "0-1000 ms: 1800 raw to 1800 raw, Reported, on 0-1000 ms, 0-1800 raw s",
             "1000-2000 ms: 1800 raw to 1900 raw, Reported, on 0-1000 ms, 0-1900 raw s",
-            "open [2000-2000 ms: 1200 raw to 1200 raw, Commanded, on 0-0 ms] uncertain false newest none settled 1200 raw split Some(62000)",
+            "open [2000-2000 ms: 1200 raw to 1200 raw, Commanded, on 0-0 ms] uncertain false settled 1200 raw split Some(62000)",
             "2000-3000 ms: 1200 raw to 1200 raw, Commanded, on 0-1000 ms, 0-1200 raw s",
         ],
     );
@@ -412,21 +410,29 @@ fn sr_43_a_long_interval_is_split_after_a_minute_and_only_then() {
             (61_000, Proven(0)),
         ],
         &[
-            "open [0-59999 ms: 5 mA to 5 mA, Commanded, on 0-59999 ms, 0-3000 pulses, 0-3000 uC] uncertain false newest none settled 5 mA split Some(60000)",
+            "open [0-59999 ms: 5 mA to 5 mA, Commanded, on 0-59999 ms, 0-3000 pulses, 0-3000 uC] uncertain false settled 5 mA split Some(60000)",
             "0-60000 ms: 5 mA to 5 mA, Commanded, on 0-60000 ms, 0-3000 pulses, 0-3000 uC",
-            "open [60000-60500 ms: 5 mA to 5 mA, Commanded, on 0-500 ms, 0-25 pulses, 0-25 uC] uncertain false newest none settled 5 mA split Some(120000)",
+            "open [60000-60500 ms: 5 mA to 5 mA, Commanded, on 0-500 ms, 0-25 pulses, 0-25 uC] uncertain false settled 5 mA split Some(120000)",
             "60000-61000 ms: 5 mA to 5 mA, Commanded, on 0-1000 ms, 0-50 pulses, 0-50 uC",
         ],
     );
 }
 
 #[test]
-fn falling_is_below_what_is_settled() {
-    let mut ledger = Ledger::new(Milliamps::ZERO);
-    let falls = |ledger: &Ledger| [999, 1_000, 1_001].map(|to| ledger.falls_to(RawSpeed::from_raw(to)));
-    assert_eq!(falls(&ledger), [false; 3]);
-    ledger.sent(Mono::ORIGIN, CommandId(1), speed(1_000), &mut Vec::new());
-    assert_eq!(falls(&ledger), [false; 3]);
-    ledger.settle(Mono::ORIGIN, CommandId(1), &mut Vec::new());
-    assert_eq!(falls(&ledger), [true, false, false]);
+fn a_lower_speed_is_settled_by_a_report_and_anything_else_by_its_acknowledgement() {
+    for (to, settles) in [(999, false), (1_000, true), (1_001, true)] {
+        for behind_a_stop in [false, true] {
+            let mut ledger = Ledger::new(Milliamps::ZERO);
+            let mut closed = Vec::new();
+            ledger.sent(Mono::ORIGIN, CommandId(1), speed(1_000), &mut closed);
+            ledger.acknowledged(Mono::ORIGIN, CommandId(1), &mut closed);
+            ledger.sent(Mono::ORIGIN, CommandId(2), speed(to), &mut closed);
+            if behind_a_stop {
+                ledger.stop_sent(Mono::ORIGIN, &mut closed);
+            }
+            ledger.acknowledged(Mono::ORIGIN, CommandId(2), &mut closed);
+            let settled = ledger.settled_intensity() == Some(speed(to).intensity());
+            assert_eq!(settled, settles, "{to}, behind a stop: {behind_a_stop}");
+        }
+    }
 }
