@@ -536,6 +536,27 @@ fn sr_24_stop_pressed_again_puts_off_no_alarm() {
     assert!(unconfirmed, "{alarms:?}");
 }
 
+/// SR-43: a link that comes up twice was lost in between: what was in use is stopped, and nothing goes on over it.
+#[test]
+fn sr_43_a_link_that_comes_up_twice_was_lost_in_between() {
+    for armed in [false, true] {
+        let mut bench = Bench::ready(three_steps());
+        bench.idle_answers();
+        bench.act(Act::Arm { step: 1 });
+        if armed {
+            bench.pass(Duration::from_millis(50));
+            bench.set(1, milliamps(5));
+            bench.pass(Duration::from_secs(2));
+        }
+        bench.link(0, true);
+        assert_eq!(bench.governor.snapshot(bench.now).steps[0].state, StepState::Ended(StopReason::LinkLost));
+        bench.pass(Duration::from_secs(3));
+        assert!(bench.units[0].output.is_empty());
+        bench.close();
+        crate::support::laws::law_7(&bench);
+    }
+}
+
 /// SR-24: a stop that was ordered before a unit's first link is to be proven within a second of that link.
 #[test]
 fn sr_24_the_time_of_a_proof_runs_from_the_first_link() {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::model::command::{CommandId, Intensity, Setpoint};
 use crate::model::dose::Evidence;
-use crate::units::{Milliamps, Mono, RawSpeed, duration_micros};
+use crate::units::{Milliamps, Mono, duration_micros};
 
 /// Longest interval of one dose (clinical-safety 6.1).
 pub(crate) const DOSE_MAX: Duration = Duration::from_secs(60);

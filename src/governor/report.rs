@@ -9,7 +9,7 @@ use crate::governor::output::{Entry, ForGuard, Output};
 use crate::governor::state::Stop;
 use crate::governor::stop::After;
 use crate::governor::{Governor, StepState, StopView};
-use crate::model::command::{Channel, CommandId, DeviceId, Epoch, Generation, Intensity, Setpoint};
+use crate::model::command::{Channel, CommandId, DeviceId, Epoch, Generation, Intensity};
 use crate::model::report::{EpochEnd, Report, StopProgress};
 use crate::model::session::{Actor, StopReason};
 use crate::units::Mono;
@@ -298,6 +298,11 @@ impl Governor {
     }
 
     pub(super) fn link(&mut self, now: Mono, device: DeviceId, up: bool, out: &mut Vec<Output>) {
+        // A link that comes up twice was lost in between.
+        let again = up && self.unit(device).is_some_and(|unit| unit.up);
+        if again && self.in_use(device) {
+            self.link_lost(now, device, out);
+        }
         let Some(unit) = self.unit_mut(device) else {
             return;
         };

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::*;
-use crate::units::Microseconds;
+use crate::units::{Microseconds, RawSpeed};
 
 /// What happens to the ledger. Currents in mA, speeds in raw.
 enum Event {
