@@ -110,7 +110,8 @@ mod tests {
     fn note(dir: &Path, session: &str, what: What) {
         let mut journal = guard::journal::Journal::open(dir, Clock::start()).unwrap();
         journal.about(session);
-        journal.note(Mono::from_millis(1), what).unwrap();
+        journal.note(Mono::from_millis(1), what);
+        assert!(journal.flush(std::time::Duration::from_secs(10)));
     }
 
     fn is_cut(dir: &Path) -> bool {

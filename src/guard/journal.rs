@@ -1,8 +1,8 @@
 //! The guard's journal: one JSON line per fact, appended to a file beside the record, never changed.
 //!
 //! The record belongs to the daemon; what the guard does while there is none is kept here, and the next daemon puts it
-//! on record. A line is in the file when [`Journal::note`] returns; it is on the disk after [`Journal::sync`], which
-//! is called when no unit waits for its first stop.
+//! on record. A thread writes and syncs: a disk that hangs, often the very reason why a daemon froze, holds up no stop.
+//! What was noted is in the file and on the disk once [`Journal::flush`] says so.
 //!
 //! Invariants: append-only; a line cut by a power loss is skipped by the reader and ended by the next writer.
 
@@ -10,6 +10,8 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,9 @@ const FILE: &str = "guard.journal";
 
 /// At most this much of the file's end is read.
 const READ_MAX: u64 = 1024 * 1024;
+
+/// Stack of the thread that writes; it goes into the guard's memory.
+const STACK: usize = 64 * 1024;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,20 +111,29 @@ pub struct Stopped {
     pub confirmed_us: Option<u64>,
 }
 
-/// The writer.
+/// The journal as the guard writes it; nobody waits for the disk but in [`Journal::flush`].
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    /// Without a bound, so that no line is lost while the disk hangs: a take-over notes four lines a unit, a person one
+    /// for each STOP ALL.
+    waiting: Sender<Order>,
     clock: Clock,
     boot: String,
     session: String,
+}
+
+/// What the thread is given.
+enum Order {
+    Line(Line),
+    /// Answered when everything before it is on the disk, or was refused there.
+    Flush(SyncSender<()>),
 }
 
 impl Journal {
     /// Opens the journal of a data directory; makes both when there is none.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or the system gives no thread.
     pub fn open(dir: &Path, clock: Clock) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = dir.join(FILE);
@@ -134,7 +148,10 @@ impl Journal {
             }
         }
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
-        Ok(Self { file, clock, boot, session: String::new() })
+        let (waiting, orders) = channel();
+        let thread = std::thread::Builder::new().name("journal".to_owned()).stack_size(STACK);
+        thread.spawn(move || keep(file, &orders))?;
+        Ok(Self { waiting, clock, boot, session: String::new() })
     }
 
     /// Says which session the next lines are about.
@@ -142,11 +159,8 @@ impl Journal {
         session.clone_into(&mut self.session);
     }
 
-    /// Appends one fact. It survives the death of this process, not yet a power loss.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn note(&mut self, at: Mono, what: What) -> io::Result<()> {
+    /// Notes one fact; returns at once. That it cannot be written is said on standard error.
+    pub fn note(&self, at: Mono, what: What) {
         let line = Line {
             v: 1,
             boot: self.boot.clone(),
@@ -156,18 +170,46 @@ impl Journal {
             session: self.session.clone(),
             what,
         };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        self.file.write_all(&text)
+        // Without a thread, `flush` tells.
+        self.waiting.send(Order::Line(line)).unwrap_or_default();
     }
 
-    /// Makes everything durable.
-    ///
-    /// # Errors
-    /// The disk refuses.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Waits until everything noted is on the disk or was refused there, at most `within`. Returns whether it is.
+    pub fn flush(&self, within: Duration) -> bool {
+        let (done, kept) = sync_channel(1);
+        self.waiting.send(Order::Flush(done)).is_ok() && kept.recv_timeout(within).is_ok()
     }
+}
+
+/// Writes what waits and makes it durable, again and again until the journal is dropped. The same trouble is said once.
+fn keep(mut file: File, orders: &Receiver<Order>) {
+    let mut trouble = String::new();
+    while let Ok(first) = orders.recv() {
+        let (mut kept, mut done) = (Ok(()), Vec::new());
+        for order in std::iter::once(first).chain(orders.try_iter()) {
+            match order {
+                Order::Line(line) => kept = kept.and(append(&mut file, &line)),
+                Order::Flush(asked) => done.push(asked),
+            }
+        }
+        // Also when a line was refused: the others count.
+        if let Err(error) = kept.and(file.sync_data()) {
+            let words = format!("The guard's journal cannot be written: {error}.");
+            if words != trouble {
+                super::say(&words);
+                trouble = words;
+            }
+        }
+        for asked in done {
+            asked.try_send(()).unwrap_or_default();
+        }
+    }
+}
+
+fn append(file: &mut File, line: &Line) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    file.write_all(&text)
 }
 
 /// Returns the newest lines of a data directory's journal, oldest first; none when there is no journal. Lines that
@@ -246,6 +288,9 @@ impl TakeOver {
 mod tests {
     use super::*;
 
+    /// A disk that answers does so within this time.
+    const WITHIN: Duration = Duration::from_secs(10);
+
     #[test]
     fn what_was_noted_is_read_back_per_session_and_a_cut_line_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
@@ -263,18 +308,19 @@ mod tests {
             (5, What::Confirmed { unit: unit("Gun 1") }),
             (6, What::Unconfirmed { unit: unit("P24 \"A\"\n") }),
         ] {
-            journal.note(Mono::from_millis(at), what).unwrap();
+            journal.note(Mono::from_millis(at), what);
         }
-        journal.sync().unwrap();
         for _ in 0..2 {
-            journal.note(Mono::from_millis(7), What::StopAsked).unwrap();
+            journal.note(Mono::from_millis(7), What::StopAsked);
         }
+        assert!(journal.flush(WITHIN));
         drop(journal);
         let mut file = OpenOptions::new().append(true).open(data.join(FILE)).unwrap();
         file.write_all(b"{\"v\":1,\"boot\":\"cut").unwrap();
         let mut journal = Journal::open(&data, clock.clone()).unwrap();
         journal.about("two");
-        journal.note(Mono::from_millis(9), What::Anchor { hash: "def".to_owned() }).unwrap();
+        journal.note(Mono::from_millis(9), What::Anchor { hash: "def".to_owned() });
+        assert!(journal.flush(WITHIN));
         let lines = read(&data).unwrap();
         assert_eq!(lines.len(), 9);
         assert_eq!((stops_asked(&lines, "one"), stops_asked(&lines, "two")), (2, 0));

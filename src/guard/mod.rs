@@ -14,6 +14,7 @@
 //!
 //! Invariants:
 //! - it kills first and stops then: a daemon that thaws would write again;
+//! - while it stops, it waits for no disk and no terminal: threads of their own write there;
 //! - no new daemon before every unit in use has proven its stop, or a person has ended the attempts; one that a person
 //!   has stated stopped is stopped too, for at least ten seconds;
 //! - it outlives every child that it started and can reach; the terminal is left as it was found; the simulators end
@@ -71,6 +72,8 @@ const KILL_AFTER: Duration = Duration::from_secs(2);
 const UNATTENDED_WITHIN: Duration = Duration::from_secs(10);
 /// Words that are still unwritten at the end are waited for so long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Between two daemons, and at the end, the guard's journal may take so long to reach the disk.
+const DISK_WITHIN: Duration = Duration::from_secs(2);
 /// A unit that a person has stated stopped keeps no new daemon waiting for longer.
 const STATED_WITHIN: Duration = Duration::from_secs(10);
 /// A take-over looks around this often.
@@ -278,7 +281,12 @@ impl Guard<'_> {
     async fn lives(&mut self, terminal: Option<&Terminal>) -> Result<Ended, GuardError> {
         let mut deaths: VecDeque<Mono> = VecDeque::new();
         loop {
-            let (ended, why) = self.live(!deaths.is_empty()).await?;
+            let over = self.live(!deaths.is_empty()).await;
+            // The next daemon, from here or at the next start, reads what was noted.
+            if self.journal.as_ref().is_some_and(|journal| !journal.flush(DISK_WITHIN)) {
+                say("The disk does not answer: what the guard process did may be missing in the record.");
+            }
+            let (ended, why) = over?;
             let given_up = match why {
                 Some(why) => self.after(&why, terminal),
                 None => return Ok(ended),
@@ -503,12 +511,8 @@ impl Guard<'_> {
                 self.proven.insert(device, now);
             }
             Said::Sealed { hash } => {
-                let noted = self
-                    .journal
-                    .as_mut()
-                    .map(|journal| journal.note(now, What::Anchor { hash }).and_then(|()| journal.sync()));
-                if let Some(Err(error)) = noted {
-                    say(&format!("The guard's journal cannot be written: {error}."));
+                if let Some(journal) = &self.journal {
+                    journal.note(now, What::Anchor { hash });
                 }
             }
             Said::Armed { device } | Said::Stopping { device } => {
@@ -553,8 +557,8 @@ impl Guard<'_> {
         let now = self.clock.now();
         answer(life, &Answer::StopAll);
         self.watch.stop_asked(now);
-        if let Some(journal) = &mut self.journal {
-            scene::note(journal, now, What::StopAsked);
+        if let Some(journal) = &self.journal {
+            journal.note(now, What::StopAsked);
         }
     }
 
@@ -724,7 +728,7 @@ impl Guard<'_> {
                 asked = self.control.next() => self.asked_meanwhile(asked, units, (scene, why), began),
                 () = sleep_until(tick) => {}
             }
-            // Words and disks come after the first stop of every unit that can be reached.
+            // Words come after the first stop of every unit that can be reached.
             let now = self.clock.now();
             if !told && (scene.all_written() || now.since(began) >= PROOF_WITHIN) {
                 told = true;

@@ -25,7 +25,6 @@ pub(super) struct Scene {
 struct Told {
     journal: Journal,
     units: BTreeMap<u8, Unit>,
-    synced: bool,
 }
 
 struct Unit {
@@ -48,10 +47,9 @@ impl Scene {
         let unit = |label, by_hand| Unit { label, by_hand, first: None, confirmed: None, loud: false };
         let units = units.map(|(device, label, by_hand)| (device, unit(label, by_hand))).collect();
         let began = clock.now();
-        let mut journal = journal;
         let (code, said) = (why.code().to_owned(), why.on_record());
-        note(&mut journal, began, What::TookOver { why: code, said });
-        Self { clock, began, reaped, told: RefCell::new(Told { journal, units, synced: false }) }
+        journal.note(began, What::TookOver { why: code, said });
+        Self { clock, began, reaped, told: RefCell::new(Told { journal, units }) }
     }
 
     /// Returns whether the daemon is gone, and when that changes.
@@ -61,7 +59,7 @@ impl Scene {
 
     /// Somebody asks for STOP ALL meanwhile.
     pub(super) fn stop_asked(&self) {
-        note(&mut self.told.borrow_mut().journal, self.clock.now(), What::StopAsked);
+        self.told.borrow().journal.note(self.clock.now(), What::StopAsked);
     }
 
     /// A stop was written to a unit.
@@ -70,7 +68,7 @@ impl Scene {
         let told = &mut *self.told.borrow_mut();
         if let Some(unit) = told.units.get_mut(&device).filter(|unit| unit.first.is_none()) {
             unit.first = Some(now);
-            note(&mut told.journal, now, What::FirstStop { unit: unit.label.clone() });
+            told.journal.note(now, What::FirstStop { unit: unit.label.clone() });
         }
     }
 
@@ -80,26 +78,22 @@ impl Scene {
         let told = &mut *self.told.borrow_mut();
         if let Some(unit) = told.units.get_mut(&device).filter(|unit| unit.confirmed.is_none()) {
             unit.confirmed = Some(now);
-            note(&mut told.journal, now, What::Confirmed { unit: unit.label.clone() });
+            told.journal.note(now, What::Confirmed { unit: unit.label.clone() });
             let span = now.since(self.began).as_millis();
             super::say(&format!("{}: stopped by the guard process, proven after {span} ms.", unit.label));
         }
     }
 
-    /// Makes the journal durable once no unit waits for its first stop, and says aloud what is not proven in time.
+    /// Says aloud what is not proven in time.
     pub(super) fn tick(&self) {
         let now = self.clock.now();
         let told = &mut *self.told.borrow_mut();
         let late = now.since(self.began) >= PROOF_WITHIN;
-        if !told.synced && (late || told.units.values().all(|unit| unit.first.is_some())) {
-            told.synced = true;
-            sync(&told.journal);
-        }
         let silent = told.units.values_mut().filter(|unit| late && unit.confirmed.is_none() && !unit.loud);
         for unit in silent {
             unit.loud = true;
             super::alarm(&format!("{}: THE STOP IS NOT PROVEN. {}", unit.label, unit.by_hand));
-            note(&mut told.journal, now, What::Unconfirmed { unit: unit.label.clone() });
+            told.journal.note(now, What::Unconfirmed { unit: unit.label.clone() });
         }
     }
 
@@ -121,25 +115,98 @@ impl Scene {
     /// Ends it; what is not proven is noted as given up. Returns the journal and the labels that were given up.
     pub(super) fn end(self) -> (Journal, Vec<String>) {
         let now = self.clock.now();
-        let Told { mut journal, units, .. } = self.told.into_inner();
+        let Told { journal, units } = self.told.into_inner();
         let given_up = units.into_values().filter(|unit| unit.confirmed.is_none());
         let given_up: Vec<String> = given_up.map(|unit| unit.label).collect();
         for unit in &given_up {
-            note(&mut journal, now, What::GivenUp { unit: unit.clone() });
+            journal.note(now, What::GivenUp { unit: unit.clone() });
         }
-        sync(&journal);
         (journal, given_up)
     }
 }
 
-pub(super) fn note(journal: &mut Journal, at: Mono, what: What) {
-    if let Err(error) = journal.note(at, what) {
-        super::say(&format!("The guard's journal cannot be written: {error}."));
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::{ErrorKind, Read as _, Write as _};
+    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::path::Path;
+    use std::sync::mpsc;
 
-fn sync(journal: &Journal) {
-    if let Err(error) = journal.sync() {
-        super::say(&format!("The guard's journal is not safe on the disk: {error}."));
+    use super::*;
+
+    /// A pipe in place of the journal that takes nothing more: every write to it waits, as with a disk that hangs.
+    fn hung(data: &Path) -> File {
+        let path = data.join("guard.journal");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let mut pipe = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).unwrap();
+        for piece in [&[b'\n'; 4096][..], b"\n"] {
+            while pipe.write(piece).is_ok() {}
+        }
+        pipe
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_up_no_stop_and_no_loud_word() {
+        let data = tempfile::tempdir().unwrap();
+        let mut pipe = hung(data.path());
+        let clock = Clock::start();
+        let journal = Journal::open(data.path(), clock.clone()).unwrap();
+        let (step, steps) = mpsc::channel();
+        // Detached: where a call hangs, this test fails and does not wait for it.
+        std::thread::spawn(move || {
+            let (_gone, reaped) = watch::channel(true);
+            let unit = (0, "Gun 1".to_owned(), "Pull the plug.".to_owned());
+            let scene = Scene::new(clock, journal, std::iter::once(unit), &Why::Left, reaped);
+            step.send("begun").unwrap();
+            scene.stop_written(0);
+            step.send("stopped").unwrap();
+            scene.tick();
+            step.send("looked").unwrap();
+            std::thread::sleep(PROOF_WITHIN);
+            scene.tick();
+            step.send(if scene.is_loud() { "loud" } else { "silent" }).unwrap();
+            let (journal, given_up) = scene.end();
+            assert_eq!(given_up, ["Gun 1"]);
+            step.send(if journal.flush(Duration::from_millis(10)) { "kept" } else { "not kept" }).unwrap();
+            // The journal lives until the disk answers again.
+            journal.flush(Duration::from_secs(60));
+            step.send("kept").unwrap();
+        });
+        let next = || steps.recv_timeout(PROOF_WITHIN + Duration::from_secs(2));
+        for expected in ["begun", "stopped", "looked", "loud", "not kept"] {
+            assert_eq!(next(), Ok(expected));
+        }
+        // Nothing is lost when the disk answers after all.
+        let (mut text, mut piece) = (Vec::new(), [0; 4096]);
+        let kept = loop {
+            match pipe.read(&mut piece) {
+                Ok(length) => text.extend_from_slice(piece.get(..length).unwrap()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            match steps.recv_timeout(Duration::from_millis(10)) {
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                kept => break kept,
+            }
+        };
+        assert_eq!(kept, Ok("kept"));
+        while let Ok(length) = pipe.read(&mut piece) {
+            text.extend_from_slice(piece.get(..length).unwrap());
+        }
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        let noted = ["took_over", "first_stop", "unconfirmed", "given_up"];
+        assert_eq!(lines.len(), noted.len(), "{lines:?}");
+        for (line, what) in lines.iter().zip(noted) {
+            assert!(line.contains(what), "{line}");
+        }
     }
 }
