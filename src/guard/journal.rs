@@ -230,13 +230,16 @@ pub fn read(dir: &Path) -> io::Result<Vec<Line>> {
     Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
-/// Returns what the guard did last for a session; `None`: it did nothing.
+/// Returns what the guard did for a session; `None`: it did nothing.
 pub fn take_over(lines: &[Line], session: &str) -> Option<TakeOver> {
     let mut found: Option<TakeOver> = None;
     for line in lines.iter().filter(|line| line.session == session && line.v == 1) {
         if let What::TookOver { why, said } = &line.what {
-            let (why, said) = (why.clone(), said.clone());
-            found = Some(TakeOver { why, said, at_us: line.mono_us, units: Vec::new() });
+            // The first counts: any other is of a daemon that ended before it named a session of its own.
+            found.get_or_insert_with(|| {
+                let (why, said) = (why.clone(), said.clone());
+                TakeOver { why, said, at_us: line.mono_us, units: Vec::new() }
+            });
         } else if let Some(act) = &mut found {
             act.note(line);
         }
@@ -336,5 +339,30 @@ mod tests {
             confirmed_us,
         };
         assert_eq!(act.units, [stopped("Gun 1", at(3), at(5)), stopped("P24 \"A\"\n", at(4), None)]);
+    }
+
+    /// The next daemon dies before it names its session, so its end is noted under the one before.
+    #[test]
+    fn a_second_take_over_takes_no_proof_from_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(dir.path(), Clock::start()).unwrap();
+        journal.about("one");
+        let took_over = |why: &str| What::TookOver { why: why.to_owned(), said: "It is over.".to_owned() };
+        let unit = || "Gun 1".to_owned();
+        let noted = [
+            took_over("stop_unanswered"),
+            What::FirstStop { unit: unit() },
+            What::Confirmed { unit: unit() },
+            took_over("died"),
+        ];
+        for (at, what) in (1..).zip(noted) {
+            journal.note(Mono::from_millis(at), what);
+        }
+        assert!(journal.flush(WITHIN));
+        let lines = read(dir.path()).unwrap();
+        let us = |line: usize| lines.get(line).map(|line| line.mono_us);
+        let act = take_over(&lines, "one").unwrap();
+        assert_eq!((act.why.as_str(), Some(act.at_us)), ("stop_unanswered", us(0)));
+        assert_eq!(act.units, [Stopped { unit: unit(), first_stop_us: us(1), confirmed_us: us(2) }]);
     }
 }
